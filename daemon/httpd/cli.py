@@ -1,0 +1,234 @@
+"""The `httpd` command.
+
+    arguments -> signals -> check (in a child) -> detach -> lock -> master -> exit code
+
+Exit codes (after sysexits.h): 0 stopped as asked, 64 usage, 69 can't bind, another instance runs or no worker became
+ready, 70 a defect, 77 no permission, 78 bad configuration.
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import grp
+import json
+import os
+import socket
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NoReturn
+
+from httpd import __version__
+from httpd.config import schema
+from httpd.config.folder import folder_config
+from httpd.config.load import Loaded
+from httpd.control.commands import SIGNALS
+from httpd.master.listeners import Listener
+from httpd.master.supervisor import Supervisor, nobody
+from httpd.system import detach, privileges, signals, systemd, title
+from httpd.worker import checker
+
+EXIT_OK, EXIT_USAGE, EXIT_UNAVAILABLE, EXIT_DEFECT, EXIT_NO_PERMISSION, EXIT_CONFIG = 0, 64, 69, 70, 77, 78
+_INHERITED = "HTTPD_LISTENERS"  # sockets handed over a restart
+_LOCK_SECONDS = 2.0  # a start waits so long for a master that is just going
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        self.print_usage(sys.stderr)
+        self.exit(EXIT_USAGE, f"{self.prog}: {message}\n")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="httpd",
+        description="Serve folders over HTTP: those of a configuration file, or one folder at once.",
+        epilog="httpd-ctl controls a running server: status, reload, stop and more.",
+    )
+    parser.add_argument("folder", nargs="?", metavar="FOLDER", help="folder to serve; default: the current one")
+    parser.add_argument("-c", "--config", metavar="FILE", help="serve by this configuration file")
+    parser.add_argument("--check", action="store_true", help="test the configuration file and exit")
+    parser.add_argument("-d", "--daemon", action="store_true", help="detach; return when the workers are ready")
+    parser.add_argument("-l", "--listen", metavar="ADDR", action="append", default=[],
+                        help="address for FOLDER: host:port, :port or unix:/path; default 127.0.0.1:8000")  # fmt: skip
+    parser.add_argument("--version", action="version", version=f"httpd {__version__}")
+    return parser
+
+
+@dataclass(slots=True)
+class _Plan:
+    """What to serve."""
+
+    source: checker.Source
+    again: checker.Source  # the same for a reload, when the current folder is another
+    name: str  # for messages and the process title
+    folder: str  # the folder that the command was given in
+
+
+def _plan(options: argparse.Namespace) -> _Plan:
+    if options.config is not None:
+        path = os.path.abspath(options.config)
+        return _Plan(checker.from_file(options.config), checker.from_file(path), options.config, os.getcwd())
+    folder = os.path.abspath(options.folder or ".")
+    listen = [_absolute(address) for address in options.listen]
+    source = functools.partial(_folder, folder, listen)
+    return _Plan(source, source, folder, os.getcwd())
+
+
+def _absolute(address: str) -> str:
+    path = address.removeprefix("unix:")
+    return address if path == address else f"unix:{os.path.abspath(path)}"
+
+
+def _folder(folder: str, listen: Sequence[str]) -> Loaded:
+    return Loaded(folder_config(folder, listen))
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; returns its exit code."""
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    if options.config is not None and (options.folder or options.listen):
+        parser.error("FOLDER and --listen do not go with --config")
+    if options.check and options.config is None:
+        parser.error("--check needs --config FILE")
+    detach.ensure_std_fds()
+    wakeup = _take_signals()
+    environ = dict(os.environ)
+    try:
+        plan = _plan(options)
+    except OSError as error:
+        return _complain(f"the current folder can't be read: {error.strerror}", EXIT_CONFIG)
+    verdict = checker.run(plan.source)
+    if verdict.problems or verdict.config is None:
+        for problem in verdict.problems:
+            print(problem, file=sys.stderr)
+        return EXIT_CONFIG
+    if options.check:
+        print(f"{options.config}: good")
+        return EXIT_OK
+    try:
+        listeners, code = _serve(options, plan, verdict, verdict.config, wakeup)
+    except detach.LockHeld as held:
+        return _complain(str(held), EXIT_UNAVAILABLE)
+    except detach.RunDirError as error:
+        return _complain(str(error), EXIT_NO_PERMISSION)
+    if listeners:
+        os.chdir(plan.folder)
+        _execute_again(listeners, environ)
+    return code
+
+
+def _complain(message: str, code: int) -> int:
+    print(f"httpd: {message}", file=sys.stderr)
+    return code
+
+
+def _take_signals() -> signals.Wakeup:
+    """Before anything slow: a TERM from now on is noted, not lost and not deadly."""
+    signals.reset_dispositions()
+    signals.ignore(("WINCH",))
+    wakeup = signals.Wakeup()
+    wakeup.install((*SIGNALS, "CHLD"))
+    return wakeup
+
+
+def _serve(options: argparse.Namespace, plan: _Plan, verdict: checker.Verdict, config: schema.Config,
+           wakeup: signals.Wakeup) -> tuple[list[Listener], int]:  # fmt: skip
+    """Run the master; returns the listeners to hand on, when a restart was asked for, and the exit code."""
+    notifier = systemd.Notifier.from_environ(os.environ)
+    again = _INHERITED in os.environ  # a restart of what has detached already
+    if options.daemon and not again and "-" in (config.log.access, config.log.error):
+        print('httpd: with --daemon a log that is "-" goes nowhere: name a file', file=sys.stderr)
+    ready = detach.detach() if options.daemon and not again else None
+    run_dir = detach.RunDir(config.server.run_dir)
+    run_dir.prepare()
+    _lock(run_dir)
+    run_dir.write_pid()
+    title.set_title(f"httpd: master {plan.name}")
+    os.chdir("/")
+    if os.geteuid() == 0:
+        privileges.cut_bounding_set()
+
+    def started(code: int, reason: str) -> None:
+        if ready is not None:
+            ready.report(code, f"httpd: {reason}\n" if code else "")
+            supervisor.reopen(nobody)  # "-" is no longer the terminal
+        elif not code and options.config is None and not again:
+            _greet(plan.name, supervisor)
+
+    supervisor = Supervisor(
+        verdict, plan.again, run_dir, wakeup, notifier, started, _inherited(config, verdict), detached=options.daemon
+    )
+    try:
+        code, listeners = supervisor.run(_group_id(config.server.control_group))
+    finally:
+        run_dir.remove_pid()
+        notifier.close()
+    return listeners, code
+
+
+def _lock(run_dir: detach.RunDir) -> None:
+    until = time.monotonic() + _LOCK_SECONDS
+    while True:
+        try:
+            run_dir.lock()
+            return
+        except detach.LockHeld as held:
+            if (held.pid is not None and _alive(held.pid)) or time.monotonic() >= until:
+                raise
+            time.sleep(0.02)
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
+
+
+def _group_id(name: str) -> int | None:
+    return grp.getgrnam(name).gr_gid if name else None
+
+
+def _greet(folder: str, supervisor: Supervisor) -> None:
+    active = supervisor.reloads.active
+    names = [] if active is None else active.listener_names
+    urls = ", ".join(name if name.startswith("unix:") else f"http://{name}/" for name in names)
+    print(f"Serving {folder} on {urls} (Ctrl-C stops)", file=sys.stderr, flush=True)
+
+
+# A restart: the same process, a new program, the same sockets
+
+
+def _execute_again(listeners: list[Listener], environ: dict[str, str]) -> NoReturn:
+    handed = []
+    for listener in listeners:
+        fds = [sock.fileno() for sock in listener.sockets]
+        for fd in fds:
+            os.set_inheritable(fd, True)
+        handed.append({"text": listener.address.text, "fds": fds, "inode": listener.inode})
+    environ[_INHERITED] = json.dumps(handed)
+    os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], environ)
+
+
+def _inherited(config: schema.Config, verdict: checker.Verdict) -> list[Listener]:
+    """The listeners that the program before us in this process left open, those that are still wanted."""
+    addresses = {address.text: address for address in config.server.listen}
+    kept = []
+    for item in json.loads(os.environ.pop(_INHERITED, "[]")):
+        address = addresses.get(item["text"])
+        for fd in item["fds"]:
+            os.set_inheritable(fd, False)
+            if address is None:
+                os.close(fd)
+        if address is not None:
+            sockets = [socket.socket(fileno=fd) for fd in item["fds"]]
+            inode = tuple(item["inode"]) if item["inode"] else None
+            kept.append(Listener(address, tuple(verdict.endpoints[address.text]), sockets, inode))
+    return kept

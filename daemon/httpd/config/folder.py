@@ -1,0 +1,97 @@
+"""`httpd [FOLDER] --listen ADDR`: the configuration of a server without a configuration file."""
+
+from __future__ import annotations
+
+import os
+import pwd
+from collections.abc import Mapping, Sequence
+
+from httpd.config import schema
+from httpd.config.environment import room_for_connections
+from httpd.config.errors import BadValueError, ConfigError, ConfigErrors
+from httpd.config.run_dir import default_run_dir, name_hash
+from httpd.config.values import absolute_path, parse_address
+
+DEFAULT_LISTEN = "127.0.0.1:8000"
+
+
+def folder_config(
+    folder: str, listen: Sequence[str] = (), *, euid: int | None = None, environ: Mapping[str, str] | None = None
+) -> schema.Config:
+    """One vhost without names that serves `folder` with listings, its requests logged to stdout.
+
+    listen: addresses as in `server.listen`, a relative socket path from the current folder; none is
+    127.0.0.1:8000.  Started as root, workers take the folder's owner, or nobody where that is root or has no
+    name.  The default of `limits.connections` is cut to what the hard limit on open files has room for.
+    ConfigErrors: bad addresses or names, with "--listen" or "FOLDER" for the key.  Whether the folder can be
+    served is for `check_environment` to say.
+    """
+    euid = os.geteuid() if euid is None else euid
+    environ = os.environ if environ is None else environ
+    problems: list[ConfigError] = []
+    here = _current_folder()
+    root = _root(folder, here, problems)
+    addresses = _addresses(listen or (DEFAULT_LISTEN,), here, problems)
+    if problems:
+        raise ConfigErrors(problems)
+    settings = schema.Settings(listing=True)
+    mount = schema.Directory("/", "vhost[0]", settings, root)
+    limits = schema.Limits()
+    room = max(1, room_for_connections(limits.detached))
+    return schema.Config(
+        path="",
+        server=schema.Server(
+            listen=addresses, user=_owner(root) if euid == 0 else "", run_dir=_run_dir(root, addresses, euid, environ)
+        ),
+        timeouts=schema.Timeouts(),
+        limits=schema.Limits(connections=min(limits.connections, room)),
+        log=schema.Log(),
+        vhosts=(schema.Vhost(key="vhost[0]", settings=settings, mounts=(mount,)),),
+    )
+
+
+def _current_folder() -> str:
+    try:
+        return os.getcwd()
+    except OSError as error:
+        problem = ConfigError("", 0, "", f"the current folder can't be read: {error.strerror}")
+        raise ConfigErrors([problem]) from None
+
+
+def _root(folder: str, here: str, problems: list[ConfigError]) -> str:
+    try:
+        root = absolute_path(folder, here)
+        root.encode()
+        return root
+    except UnicodeEncodeError:
+        problems.append(ConfigError("", 0, "FOLDER", "the path is not UTF-8"))
+    except BadValueError as error:
+        problems.append(ConfigError("", 0, "FOLDER", error.message, error.hint))
+    return ""
+
+
+def _addresses(listen: Sequence[str], here: str, problems: list[ConfigError]) -> tuple[schema.Address, ...]:
+    addresses: dict[str, schema.Address] = {}
+    for text in listen:
+        try:
+            address = parse_address(text, here)
+            addresses[address.text] = address
+        except BadValueError as error:
+            problems.append(ConfigError("", 0, "--listen", error.message, error.hint))
+    return tuple(addresses.values())
+
+
+def _owner(root: str) -> str:
+    try:
+        uid = os.stat(root).st_uid
+        return pwd.getpwuid(uid).pw_name if uid else "nobody"
+    except (OSError, KeyError):
+        return "nobody"
+
+
+def _run_dir(root: str, listen: Sequence[schema.Address], euid: int, environ: Mapping[str, str]) -> str:
+    """One for each folder and address, also for root: serving a folder must not meet the system's httpd."""
+    what = "\n".join((root, *(address.text for address in listen)))
+    if euid == 0:
+        return f"{default_run_dir('', 0, environ)}-{name_hash(what)}"
+    return default_run_dir(what, euid, environ)

@@ -1,0 +1,119 @@
+"""The checked configuration: the values that the rest of the program works with.
+
+Everything here is plain data in frozen msgspec structs, so that the child which checks a file can hand the result to
+the master as one MessagePack message.
+
+Rules:
+
+- No value here is "as written": sizes are bytes, durations are seconds, paths are absolute, defaults are filled in and
+  every vhost and mount carries its complete `Settings`.
+- Nothing here reads a file or looks at the machine; `load` builds these values and `environment` judges them.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+# Whom workers run as when the master is root and the file names nobody: the first that exists.
+DEFAULT_USERS = ("httpd", "www-data", "http")
+
+
+class Address(msgspec.Struct, frozen=True):
+    """One listening address.  `text` is its identity: what messages show and what `vhost.listen` names."""
+
+    text: str
+    kind: str = "tcp"  # "tcp" | "unix"
+    host: str = ""  # "" means every address, IPv4 and IPv6; IPv6 literals without brackets
+    port: int = 0
+    path: str = ""  # the socket's path, for kind "unix"
+
+
+class Server(msgspec.Struct, frozen=True, kw_only=True):
+    listen: tuple[Address, ...] = ()
+    workers: int = 0  # 0 means "auto"
+    max_workers: int = 64
+    threads: int = 16
+    user: str = ""  # "" means: choose by the rule of `system.privileges`, or the caller when it is not root
+    group: str = ""
+    run_dir: str = ""
+    control_group: str = ""
+    max_requests: int = 0
+    max_memory: int = 0  # bytes
+
+
+class Timeouts(msgspec.Struct, frozen=True, kw_only=True):
+    """Seconds, but for `min_rate`, which is bytes per second."""
+
+    head: float = 10.0
+    body: float = 30.0
+    write: float = 30.0
+    min_rate: int = 500
+    keepalive: float = 15.0
+    handler: float = 0.0
+    stop_delay: float = 0.0
+    drain: float = 30.0
+
+
+class Limits(msgspec.Struct, frozen=True, kw_only=True):
+    request_line: int = 8 * 1024
+    head: int = 32 * 1024
+    fields: int = 100
+    body: int = 1024**3
+    body_memory: int = 64 * 1024
+    connections: int = 10_000
+    detached: int = 256
+    file_cache: int = 8 * 1024**2
+
+
+class Log(msgspec.Struct, frozen=True, kw_only=True):
+    access: str = "-"  # absolute path, "-" stdout, "" off, "syslog", "journal"
+    format: str = "combined"
+    error: str = "-"  # absolute path, "-" stderr
+    level: str = "info"
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """What may be set in [defaults], on a vhost and on every mount, already merged."""
+
+    index: tuple[str, ...] = ("index.html", "index.htm")
+    listing: bool = False
+    dotfiles: bool = False
+    symlinks: str = "inside"  # "inside" | "owner" | "all" | "none"
+    charset: str = "utf-8"  # "" means: send none
+    types: dict[str, str] = {}  # ".ext" in lower case -> media type
+    headers: dict[str, str] = {}
+    error_pages: dict[str, str] = {}  # "404", "4xx" or "5xx" -> absolute path of a file
+    methods: tuple[str, ...] = ()  # () means: every method the mount knows
+    access_log: str | None = None  # as log.access; None means the server's own
+
+
+class Mount(msgspec.Struct, frozen=True, tag_field="kind"):
+    path: str  # starts with "/"; percent-decoded; matches on segment boundaries
+    key: str  # "vhost[0].directory[1]": where it stands, for messages
+    settings: Settings
+
+
+class Directory(Mount, frozen=True, tag="directory"):
+    root: str = ""
+
+
+class Redirect(Mount, frozen=True, tag="redirect"):
+    to: str = ""
+    status: int = 308
+
+
+class Vhost(msgspec.Struct, frozen=True, kw_only=True):
+    key: str  # "vhost[0]"
+    names: tuple[str, ...] = ()  # lower case, no trailing dot; "*.example.org" is a wildcard
+    listen: tuple[str, ...] = ()  # texts of server.listen; () means all
+    settings: Settings
+    mounts: tuple[Directory | Redirect, ...] = ()  # the vhost's own root is the mount "/" of kind directory
+
+
+class Config(msgspec.Struct, frozen=True, kw_only=True):
+    path: str  # the file, absolute; "" when made from the command line
+    server: Server
+    timeouts: Timeouts
+    limits: Limits
+    log: Log
+    vhosts: tuple[Vhost, ...]

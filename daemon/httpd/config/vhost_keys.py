@@ -1,0 +1,199 @@
+"""[defaults], [[vhost]] and its mounts, with the settings that all of them share."""
+
+from __future__ import annotations
+
+from httpd.config import grammar
+from httpd.config.errors import BadValueError, shown
+from httpd.config.keys import Key, Table
+from httpd.config.kinds import ACCESS_LOG, ADDRESS_TEXT, ListOf, MapOf, Scalar, boolean, choice, path, text
+
+DIRECTORY_METHODS = ("GET", "HEAD", "OPTIONS")
+
+
+def _status() -> Scalar:
+    numbers = (301, 302, 303, 307, 308)
+
+    def parse(value: object, folder: str) -> object:
+        if isinstance(value, bool) or value not in numbers:
+            hint = "308 and 307 keep the method; 301, 302 and 303 may turn a POST into a GET"
+            raise BadValueError(f"expected one of {', '.join(map(str, numbers))}, not {shown(value)}", hint)
+        return value
+
+    return Scalar("one of 301, 302, 303, 307, 308", "308", parse, {"type": "integer", "enum": list(numbers)})
+
+
+SETTINGS = (
+    Key(
+        "index",
+        ListOf(text("a file name", '"index.html"', grammar.index_name), "an array of file names", '["index.html"]'),
+        '["index.html", "index.htm"]',
+        "Files that answer for their folder; the first that exists is taken.",
+    ),
+    Key("listing", boolean(), "false", "Whether a folder without an index is answered with the list of its files."),
+    Key(
+        "dotfiles",
+        boolean(),
+        "false",
+        "Whether paths with a segment that starts with a dot are served; `.well-known` always is.",
+    ),
+    Key(
+        "symlinks",
+        choice("inside", "owner", "all", "none"),
+        '"inside"',
+        'Which symbolic links are followed: those that stay `"inside"` the root, '
+        'those with the same `"owner"` as their target, '
+        '`"all"`, or `"none"`.',
+    ),
+    Key(
+        "charset", text("a charset", '"utf-8"', grammar.charset), '"utf-8"', 'Charset sent with text; `""` sends none.'
+    ),
+    Key(
+        "types",
+        MapOf(
+            grammar.extension,
+            text("a media type", '"text/html"', grammar.media_type),
+            "a table of extensions and media types",
+            '{ ".md" = "text/markdown" }',
+            r"^\.[^./\s]+$",
+        ),
+        "{}",
+        "Media types by file name extension, in addition to the built-in ones.",
+    ),
+    Key(
+        "headers",
+        MapOf(
+            grammar.field_name,
+            text("a header value in quotes", '"public, max-age=3600"', grammar.field_value),
+            "a table of header fields",
+            '{ "Cache-Control" = "no-store" }',
+            r"^[!#$%&'*+.^_`|~0-9A-Za-z-]+$",
+        ),
+        "{}",
+        "Header fields added to responses. Not " + ", ".join(grammar.SERVER_FIELDS) + ": the server sets those itself.",
+    ),
+    Key(
+        "error_pages",
+        MapOf(
+            grammar.error_status,
+            path('"errors/404.html"'),
+            "a table of statuses and files",
+            '{ 404 = "errors/404.html" }',
+            "^[45]([0-9][0-9]|xx)$",
+        ),
+        "{}",
+        "Files sent as the body of error responses, by status, or by `4xx` and `5xx`.",
+    ),
+    Key(
+        "methods",
+        ListOf(
+            text("a method", '"GET"', grammar.method, pattern="^[^a-z]+$"), "an array of methods", '["GET", "HEAD"]'
+        ),
+        "[]",
+        "The methods that are answered, others get 405; `[]` is all that the mount knows. A directory knows "
+        + ", ".join(DIRECTORY_METHODS)
+        + ".",
+    ),
+    Key(
+        "access_log",
+        ACCESS_LOG,
+        "(that of `log.access`)",
+        "Another access log for these requests, written as `log.access` is.",
+    ),
+)
+SETTINGS_LATER = (
+    "cache",
+    "precompressed",
+    "compress",
+    "etag",
+    "fallback",
+    "pretty_urls",
+    "auth",
+    "allow",
+    "deny",
+    "archive",
+    "request_id",
+)
+
+DEFAULTS = Table(
+    "defaults",
+    "What every vhost and mount starts from. "
+    "In an included file: what those of that file start from, on top of the main file's.",
+    SETTINGS,
+    later=SETTINGS_LATER,
+)
+
+_MOUNT_PATH = text("a path", '"/downloads/"', grammar.mount_path, pattern="^/")
+
+DIRECTORY = Table(
+    "directory",
+    "A folder of files under a path.",
+    (
+        Key(
+            "path",
+            _MOUNT_PATH,
+            "(required)",
+            "The path it answers, on segment boundaries. Plain text, not percent-encoded.",
+            True,
+        ),
+        Key(
+            "root",
+            path('"/srv/downloads"'),
+            "(the vhost's root + path)",
+            "The folder. It replaces `path`, it is not added to it.",
+        ),
+        *SETTINGS,
+    ),
+    later=("handler", *SETTINGS_LATER),
+    many=True,
+)
+
+REDIRECT = Table(
+    "redirect",
+    "Requests under a path are sent elsewhere; the rest of the path and the query are kept.",
+    (
+        Key(
+            "from",
+            text("a path", '"/old/"', grammar.mount_path, pattern="^/"),
+            "(required)",
+            "The path it answers, as `path` of a directory.",
+            True,
+        ),
+        Key(
+            "to",
+            text("a path or URL", '"/new/"', grammar.redirect_target, pattern="^(/|https?://)[^?#]*$"),
+            "(required)",
+            "A path or an absolute URL, percent-encoded, without query and fragment.",
+            True,
+        ),
+        Key("status", _status(), "308", "308 and 307 keep the method; 301, 302 and 303 may turn a POST into a GET."),
+        *SETTINGS,
+    ),
+    later=SETTINGS_LATER,
+    many=True,
+)
+
+VHOST = Table(
+    "vhost",
+    "A site. The first one in file order answers for names that no other has; at most one may be without names.",
+    (
+        Key(
+            "names",
+            ListOf(
+                text("a host name", '"example.org"', grammar.server_name), "an array of host names", '["example.org"]'
+            ),
+            "[]",
+            'The names it answers to, without ports; `"*.example.org"` is every name below example.org.',
+        ),
+        Key(
+            "listen",
+            ListOf(ADDRESS_TEXT, "an array of addresses", '[":80"]', identity=lambda address: address.text),
+            "[]",
+            "Those of `server.listen` that it answers on; `[]` is all.",
+        ),
+        Key("root", path(), "(none)", "A folder of files for the path `/`: short for a directory with that path."),
+        *SETTINGS,
+    ),
+    (DIRECTORY, REDIRECT),
+    later=("cgi", "handler", *SETTINGS_LATER),
+    many=True,
+)

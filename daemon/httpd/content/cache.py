@@ -1,0 +1,130 @@
+"""The small-file cache of a worker: what it takes to answer for a file again without opening it.
+
+Rules:
+
+- Never stale: an entry is used only when `os.stat` of the same path, done for this very request, shows the same file
+  (device, inode, size, mtime, ctime).  A file that changed less than `SETTLED` ago is not kept, because a second write
+  within one clock tick of the kernel would not show.
+- Never a way out of the root: the path was resolved inside the root when the entry was made; `os.stat` proves that it
+  is still the same inode; and after `TRUSTED` seconds the resolution is done again.
+- Bounded: bodies, heads and keys count against `limits.file_cache`; past it entries go by the clock algorithm, so that
+  one sweep over a large tree does not throw out what is asked for all the time.
+- Keyed by the path as sent, never by the request's bytes: every request is still parsed, checked and logged.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+
+from httpd.config import schema
+from httpd.logs.access_log import AccessLog
+from httpd.protocol.messages import Validators
+
+SETTLED = 2.0  # seconds since the last change of a file
+TRUSTED = 2.0  # seconds
+SMALL = 32 * 1024  # bytes; larger files are opened for each request and sent by sendfile
+_OVERHEAD = 700  # bytes an entry costs beside what it holds, measured with tracemalloc
+_DEFAULTS = schema.Settings()
+
+
+class Entry:
+    """One file as an answer.
+
+    `tail` is the rest of the 200's head (behind the preamble) and, for small files, the body; `head` is the length of
+    its head part.  `body` is the size of the file.  `unchanged` is the rest of a 304's head.  `owner` is the site's
+    table that holds the entry under `key`.  `methods` are those it may answer; `settings` and `log` are the mount's.
+    """
+
+    __slots__ = (
+        "_ctime", "_device", "_inode", "_mtime", "body", "checked", "fields", "head", "key", "log", "methods", "owner",
+        "path", "settings", "small", "tail", "unchanged", "used", "validators",
+    )  # fmt: skip
+
+    def __init__(self, path: bytes, stat: os.stat_result, checked: float) -> None:
+        self.path = path
+        self.checked = checked
+        self._device, self._inode = stat.st_dev, stat.st_ino
+        self._mtime, self._ctime = stat.st_mtime_ns, stat.st_ctime_ns
+        self.body = stat.st_size
+        self.used = False
+        self.key = b""
+        self.owner: dict[bytes, Entry] = {}
+        self.methods: tuple[bytes, ...] = ()
+        self.settings = _DEFAULTS
+        self.log: AccessLog | None = None
+        self.tail = self.unchanged = b""
+        self.head = 0
+        self.small = False
+        self.fields: list[tuple[bytes, bytes]] = []
+        self.validators = Validators()
+
+    def fresh(self, now: float) -> bool:
+        """Whether the file is still the one this entry was made from.  `now` is monotonic seconds."""
+        try:
+            stat = os.stat(self.path)
+        except OSError:
+            return False
+        return self.same(stat) and now - self.checked < TRUSTED
+
+    def same(self, stat: os.stat_result) -> bool:
+        """Whether `stat` shows the file that this entry was made from."""
+        return (
+            stat.st_mtime_ns == self._mtime
+            and stat.st_ino == self._inode
+            and stat.st_size == self.body
+            and stat.st_ctime_ns == self._ctime
+            and stat.st_dev == self._device
+        )
+
+    def open(self) -> int:
+        """Open the file again for reading; -1 when it is not the same any more.  Call only after `fresh`."""
+        try:
+            fd = os.open(self.path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+        except OSError:
+            return -1
+        if self.same(os.fstat(fd)):
+            return fd
+        os.close(fd)
+        return -1
+
+    @property
+    def cost(self) -> int:
+        return len(self.tail) + len(self.unchanged) + 2 * len(self.key) + len(self.path) + _OVERHEAD
+
+
+class FileCache:
+    """The budget that the entries of all sites of one worker share."""
+
+    __slots__ = ("_clock", "_left", "_size")
+
+    def __init__(self, size: int) -> None:
+        self._size = self._left = size
+        self._clock: deque[Entry] = deque()
+
+    def add(self, owner: dict[bytes, Entry], key: bytes, entry: Entry) -> None:
+        """Keep `entry` in `owner` under `key`, in place of an older one."""
+        entry.owner, entry.key = owner, key
+        if entry.cost * 8 > self._size:
+            return
+        owner[key] = entry
+        self._clock.append(entry)
+        self._left -= entry.cost
+        while self._left < 0:
+            self._turn()
+
+    def _turn(self) -> None:
+        entry = self._clock.popleft()
+        if entry.owner.get(entry.key) is not entry:  # replaced or dropped meanwhile
+            self._left += entry.cost
+        elif entry.used:
+            entry.used = False
+            self._clock.append(entry)
+        else:
+            del entry.owner[entry.key]
+            self._left += entry.cost
+
+
+def settled(stat: os.stat_result, wall: float) -> bool:
+    """Whether the file's last change lies far enough back for its times to tell the next one."""
+    return wall - max(stat.st_mtime, stat.st_ctime) > SETTLED

@@ -1,0 +1,104 @@
+"""The table of what a running master can be told: each command once, with the signal that means the same.
+
+Rules:
+
+- A signal and its command can't drift apart: both are found in here, and both end in the same call on the master.
+- `run` returns at once; the outcome comes later through `reply`, once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from httpd.control.wire import USAGE, Call, Outcome
+
+Reply = Callable[[Outcome], None]
+
+
+class Master(Protocol):
+    """What the commands need of the master."""
+
+    def status(self, reply: Reply) -> None: ...
+
+    def reload(self, reply: Reply) -> None: ...
+
+    def stop(self, *, now: bool, reply: Reply) -> None: ...
+
+    def interrupt(self, reply: Reply) -> None: ...
+
+    def restart(self, reply: Reply) -> None: ...
+
+    def check(self, reply: Reply) -> None: ...
+
+    def reopen(self, reply: Reply) -> None: ...
+
+    def set_workers(self, count: int, reply: Reply) -> None: ...
+
+    def change_workers(self, by: int, reply: Reply) -> None: ...
+
+    def upgrade(self, reply: Reply) -> None: ...
+
+
+Run = Callable[[Master, dict[str, object], Reply], None]
+
+
+@dataclass(slots=True, frozen=True)
+class Command:
+    """`argument` names the one that the command takes on the line, `flag` its option; `seconds` bounds the wait."""
+
+    name: str
+    help: str
+    run: Run
+    argument: str = ""
+    flag: str = ""
+    seconds: float = 60.0
+
+
+def _workers(master: Master, arguments: dict[str, object], reply: Reply) -> None:
+    count = arguments.get("count")
+    if isinstance(count, int) and not isinstance(count, bool):
+        master.set_workers(count, reply)
+    else:
+        reply(Outcome(USAGE, "workers needs a number"))
+
+
+COMMANDS: dict[str, Command] = {
+    command.name: command
+    for command in (
+        Command("status", "show what runs", lambda master, _, reply: master.status(reply), seconds=10),
+        Command("reload", "take over the changed configuration, or say why not",
+                lambda master, _, reply: master.reload(reply), seconds=120),
+        Command("stop", "finish the requests and end",
+                lambda master, given, reply: master.stop(now=bool(given.get("now")), reply=reply),
+                flag="now", seconds=600),
+        Command("restart", "stop and start again in the same process",
+                lambda master, _, reply: master.restart(reply), seconds=600),
+        Command("check", "test the configuration, also without a running server",
+                lambda master, _, reply: master.check(reply)),
+        Command("reopen", "write to new log files from now on", lambda master, _, reply: master.reopen(reply)),
+        Command("workers", "have so many workers", _workers, argument="count", seconds=120),
+    )
+}  # fmt: skip
+
+# In order of priority: what ends the server comes first.
+SIGNALS: dict[str, Run] = {
+    "QUIT": lambda master, _, reply: master.stop(now=True, reply=reply),
+    "INT": lambda master, _, reply: master.interrupt(reply),
+    "TERM": lambda master, _, reply: master.stop(now=False, reply=reply),
+    "HUP": COMMANDS["reload"].run,
+    "USR1": COMMANDS["reopen"].run,
+    "USR2": lambda master, _, reply: master.upgrade(reply),
+    "TTIN": lambda master, _, reply: master.change_workers(1, reply),
+    "TTOU": lambda master, _, reply: master.change_workers(-1, reply),
+}
+
+
+def perform(master: Master, call: Call, reply: Reply) -> None:
+    """Carry out a call that came over the control socket."""
+    command = COMMANDS.get(call.command)
+    if command is None:
+        reply(Outcome(USAGE, f"unknown command {call.command!r}"))
+    else:
+        command.run(master, call.arguments, reply)

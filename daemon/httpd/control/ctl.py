@@ -1,0 +1,155 @@
+"""The `httpd-ctl` command: one call to a running master, and its outcome as text or JSON.
+
+Exit codes: 0 done, 1 refused (the old state stays), 2 usage, 3 not running, 4 no permission, 5 timed out (still in
+progress), 6 rolled back after new workers had started.
+
+Rules:
+
+- It waits for the outcome unless told not to.
+- It finds the server by its run folder, never by a pid; a configuration that no longer validates is no obstacle.
+- What was done goes to stdout, what was not goes to stderr.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import socket
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from httpd import __version__
+from httpd.config.errors import ConfigErrors
+from httpd.config.run_dir import run_dir_of
+from httpd.control.commands import COMMANDS, Command
+from httpd.control.wire import (
+    DONE,
+    NO_PERMISSION,
+    NOT_RUNNING,
+    OUTCOME_LIMIT,
+    REFUSED,
+    TIMED_OUT,
+    USAGE,
+    Call,
+    Outcome,
+    WireError,
+    decode_outcome,
+    encode_call,
+)  # fmt: skip
+from httpd.worker import checker
+
+_DEFAULT_CONFIG = "/etc/httpd/httpd.toml"
+_POLL = 0.05  # seconds between two looks for a server that restarts
+_COME_BACK = 30.0  # seconds that the new program may take to serve
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="httpd-ctl", description="Control a running httpd.")
+    where = parser.add_mutually_exclusive_group()
+    where.add_argument("-c", "--config", metavar="FILE", help=f"the server's configuration (default {_DEFAULT_CONFIG})")
+    where.add_argument("--run-dir", metavar="DIR", help="the server's run folder, instead of its configuration")
+    parser.add_argument("--json", action="store_true", help="print the outcome as one JSON object")
+    parser.add_argument("--no-wait", action="store_true", help="do not wait for the outcome")
+    parser.add_argument("--timeout", type=float, metavar="SECONDS", help="how long to wait; each command has its own")
+    parser.add_argument("--version", action="version", version=f"httpd-ctl {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for command in COMMANDS.values():
+        sub = commands.add_parser(command.name, help=command.help, description=command.help)
+        if command.argument:
+            sub.add_argument(command.argument, type=int, metavar="N")
+        if command.flag:
+            sub.add_argument(f"--{command.flag}", action="store_true", help="at once, cutting requests off")
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; returns its exit code."""
+    options = _parser().parse_args(arguments)
+    command = COMMANDS[options.command]
+    outcome = _run(options, command)
+    if options.json:
+        print(json.dumps({"code": outcome.code, "text": outcome.text, **outcome.data}))
+    elif outcome.text:
+        print(outcome.text, file=sys.stdout if outcome.code == DONE else sys.stderr)
+    return outcome.code
+
+
+def _run(options: argparse.Namespace, command: Command) -> Outcome:
+    if command.name == "check" and options.config is not None:
+        return _check(options.config)
+    try:
+        run_dir = Path(options.run_dir or run_dir_of(options.config or _DEFAULT_CONFIG))
+    except ConfigErrors as errors:
+        return Outcome(USAGE, "\n".join(str(problem) for problem in errors.problems))
+    given = {name: getattr(options, name) for name in (command.argument, command.flag) if name}
+    seconds = options.timeout if options.timeout is not None else command.seconds
+    until = time.monotonic() + seconds
+    path = run_dir / "control.sock"
+    outcome = _call(path, Call(command.name, given), until, wait=not options.no_wait)
+    if command.name == "restart" and outcome.code == DONE and not options.no_wait:
+        return _await_restart(path, time.monotonic() + _COME_BACK)
+    return outcome
+
+
+def _check(path: str) -> Outcome:
+    """The configuration test, here: it needs no server, and tests the file that was named."""
+    problems = checker.run(checker.from_file(path)).problems
+    if problems:
+        return Outcome(REFUSED, "\n".join(problems), {"problems": list(problems)})
+    return Outcome(DONE, f"{path}: good", {"problems": []})
+
+
+def _call(path: Path, call: Call, until: float, *, wait: bool) -> Outcome:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
+        try:
+            _connect(sock, path)
+            sock.sendall(encode_call(call))
+        except PermissionError:
+            return Outcome(NO_PERMISSION, f"{path}: you may not control this server")
+        except OSError as error:
+            return Outcome(NOT_RUNNING, f"no server is running ({path}: {error.strerror})")
+        if not wait:
+            return Outcome(DONE, f"{call.command}: sent")
+        try:
+            return decode_outcome(_read_line(sock, until))
+        except TimeoutError:
+            return Outcome(TIMED_OUT, f"{call.command}: still in progress")
+        except (WireError, OSError):
+            return Outcome(NOT_RUNNING, f"{call.command}: the server went away without an answer")
+
+
+def _connect(sock: socket.socket, path: Path) -> None:
+    """Connect also where the path is longer than a socket address may be."""
+    folder = os.open(path.parent, getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY)
+    try:
+        short = f"/proc/self/fd/{folder}/{path.name}"
+        sock.connect(short if sys.platform == "linux" and len(os.fsencode(path)) > 100 else str(path))
+    finally:
+        os.close(folder)
+
+
+def _read_line(sock: socket.socket, until: float) -> bytes:
+    data = b""
+    while not data.endswith(b"\n") and len(data) < OUTCOME_LIMIT:
+        left = until - time.monotonic()
+        if left <= 0:
+            raise TimeoutError
+        sock.settimeout(left)
+        more = sock.recv(65536)
+        if not more:
+            break
+        data += more
+    return data
+
+
+def _await_restart(path: Path, until: float) -> Outcome:
+    """The old program has said good-bye; wait for the new one to serve."""
+    while time.monotonic() < until:
+        outcome = _call(path, Call("status"), min(until, time.monotonic() + 1), wait=True)
+        if outcome.code == DONE and outcome.data.get("state") in ("running", "degraded"):
+            return Outcome(DONE, f"restarted, pid {outcome.data.get('pid')}", outcome.data)
+        time.sleep(_POLL)
+    return Outcome(NOT_RUNNING, "restart: the server did not come back; its error log tells why")

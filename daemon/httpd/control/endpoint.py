@@ -1,0 +1,218 @@
+"""The control socket inside the master's loop.
+
+Rules:
+
+- It never waits for a client: what a client sends and what it is sent are buffered and bounded, a client that says
+  nothing is dropped after `SILENCE` seconds.
+- Who may speak is asked of the kernel (peer credentials), besides the mode of the socket: root, the master's own user,
+  and members of `control_group`.
+- A client that is gone changes nothing of what it asked for.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import struct
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from httpd.control.wire import (
+    NO_PERMISSION,
+    REQUEST_LIMIT,
+    USAGE,
+    Call,
+    Outcome,
+    WireError,
+    decode_call,
+    encode_outcome,
+)
+from httpd.system.poller import IN, OUT, Poller
+
+SILENCE = 10.0  # seconds
+CLIENTS = 32
+_SO_PEERGROUPS = 59  # Linux 4.13; not in Python's socket module
+
+
+class Endpoint:
+    """Listens on `path` and hands calls to `perform(call, reply)`."""
+
+    def __init__(
+        self,
+        path: Path,
+        group: int | None,
+        poller: Poller,
+        handlers: dict[int, Callable[[int], None]],
+        perform: Callable[[Call, Callable[[Outcome], None]], None],
+        refused: Callable[[int], None],
+    ) -> None:
+        self._path = path
+        self._group = group
+        self._poller = poller
+        self._handlers = handlers
+        self._perform = perform
+        self._refused = refused
+        self._clients: dict[int, _Client] = {}
+        self._sock = _listen(path, group)
+        status = path.lstat()
+        self._inode = (status.st_dev, status.st_ino)
+        handlers[self._sock.fileno()] = self._on_connect
+        poller.register(self._sock.fileno(), IN)
+
+    def _on_connect(self, mask: int) -> None:
+        try:
+            sock, _ = self._sock.accept()
+        except OSError:
+            return
+        if len(self._clients) >= CLIENTS:
+            sock.close()
+            return
+        sock.setblocking(False)
+        client = _Client(sock, time.monotonic() + SILENCE)
+        fd = sock.fileno()
+        self._clients[fd] = client
+        self._handlers[fd] = lambda mask: self._on_client(client, mask)
+        self._poller.register(fd, IN)
+
+    def _on_client(self, client: _Client, mask: int) -> None:
+        if client.output:
+            self._send(client)
+            return
+        try:
+            data = client.sock.recv(4096)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        if not data or client.called:  # gone; nothing more is expected of it
+            if not data:
+                self._drop(client)
+            return
+        client.input += data
+        line, newline, _ = client.input.partition(b"\n")
+        if newline:
+            self._call(client, line)
+        elif len(client.input) > REQUEST_LIMIT:
+            self._answer(client, Outcome(USAGE, "request too long"))
+
+    def _call(self, client: _Client, line: bytes) -> None:
+        client.called = True
+        client.deadline = float("inf")
+        uid, groups = _credentials(client.sock)
+        if uid not in (0, os.geteuid()) and self._group not in groups:
+            self._refused(uid)
+            self._answer(client, Outcome(NO_PERMISSION, "you may not control this server"))
+            return
+        try:
+            call = decode_call(line)
+        except WireError as error:
+            self._answer(client, Outcome(USAGE, str(error)))
+            return
+        self._perform(call, lambda outcome: self._answer(client, outcome))
+
+    def _answer(self, client: _Client, outcome: Outcome) -> None:
+        if client.gone:
+            return
+        client.output += encode_outcome(outcome)
+        client.deadline = time.monotonic() + SILENCE
+        self._send(client)
+
+    def _send(self, client: _Client) -> None:
+        try:
+            sent = client.sock.send(client.output)
+        except BlockingIOError:
+            sent = 0
+        except OSError:
+            self._drop(client)
+            return
+        client.output = client.output[sent:]
+        if client.output:
+            self._poller.modify(client.sock.fileno(), OUT)
+        else:
+            self._drop(client)
+
+    def _drop(self, client: _Client) -> None:
+        if not client.gone:
+            client.gone = True
+            fd = client.sock.fileno()
+            del self._clients[fd], self._handlers[fd]
+            self._poller.unregister(fd)
+            client.sock.close()
+
+    @property
+    def deadline(self) -> float:
+        """When `sweep` has something to do next (monotonic seconds)."""
+        return min((client.deadline for client in self._clients.values()), default=float("inf"))
+
+    def sweep(self, now: float) -> None:
+        """Drop clients that take too long."""
+        for client in list(self._clients.values()):
+            if now >= client.deadline:
+                self._drop(client)
+
+    def close(self) -> None:
+        """Stop listening; remove the socket if it is still this one.  Answers that are not out yet get a moment."""
+        for client in list(self._clients.values()):
+            if client.output:
+                with contextlib.suppress(OSError):
+                    client.sock.settimeout(0.5)
+                    client.sock.sendall(client.output)
+            self._drop(client)
+        fd = self._sock.fileno()
+        del self._handlers[fd]
+        self._poller.unregister(fd)
+        self._sock.close()
+        with contextlib.suppress(OSError):
+            status = self._path.lstat()
+            if (status.st_dev, status.st_ino) == self._inode:
+                self._path.unlink()
+
+
+class _Client:
+    __slots__ = ("called", "deadline", "gone", "input", "output", "sock")
+
+    def __init__(self, sock: socket.socket, deadline: float) -> None:
+        self.sock = sock
+        self.deadline = deadline
+        self.input = b""
+        self.output = b""
+        self.called = self.gone = False
+
+
+def _listen(path: Path, group: int | None) -> socket.socket:
+    # The lock is held, so whatever stands in this place belongs to nobody.
+    with contextlib.suppress(FileNotFoundError):
+        path.unlink()
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    before = os.umask(0o177)
+    try:
+        sock.bind(str(path))
+    except BaseException:
+        sock.close()
+        raise
+    finally:
+        os.umask(before)
+    if group is not None:
+        os.chown(path, -1, group)
+        path.chmod(0o660)
+    sock.listen(16)
+    sock.setblocking(False)
+    return sock
+
+
+def _credentials(sock: socket.socket) -> tuple[int, set[int | None]]:
+    """The peer's uid and groups; uid -1 where the kernel does not tell."""
+    if sys.platform != "linux":
+        return os.geteuid(), set()  # the mode of the socket alone decides
+    try:
+        _, uid, gid = struct.unpack("3i", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+    except OSError:
+        return -1, set()
+    groups: set[int | None] = {gid}
+    with contextlib.suppress(OSError):
+        raw = sock.getsockopt(socket.SOL_SOCKET, _SO_PEERGROUPS, 4 * 256)
+        groups.update(struct.unpack(f"{len(raw) // 4}I", raw))
+    return uid, groups

@@ -1,0 +1,132 @@
+"""The life of a worker as the master sees it: a table of states and events, and the pause before it is replaced.
+
+Rules:
+
+- Everything here is values: time comes in as an argument, what has to be done comes out as an `Action`.
+- The table is complete for what can happen; a pair that is missing means "nothing changes".
+- Deadlines belong to states, so a child can't be in a state for ever.
+"""
+
+from __future__ import annotations
+
+import enum
+import math
+import random
+import socket
+from dataclasses import dataclass, field
+
+BOOT_SECONDS = 30.0  # a worker has so long to say READY
+GRACE_SECONDS = 2.0  # beyond the drain time, and for "stop now"
+KILL_SECONDS = 5.0  # between two SIGKILLs at a process that does not go (state D)
+FIRST_PAUSE, LONGEST_PAUSE = 0.1, 30.0  # seconds before a slot is filled again
+LONG_LIFE = 60.0  # seconds after which a death counts as the first
+
+
+class State(enum.Enum):
+    STARTING = "starting"
+    SERVING = "serving"
+    DRAINING = "draining"
+    STOPPING = "stopping"
+    KILLED = "killed"
+    GONE = "gone"
+
+
+class Event(enum.Enum):
+    READY = "ready"
+    FAILED = "failed"  # it says why it can't start; its exit follows
+    DRAIN = "drain"
+    STOP = "stop"
+    DEADLINE = "deadline"
+    EXIT = "exit"
+
+
+class Action(enum.Enum):
+    NONE = "none"
+    WELCOME = "welcome"
+    SEND_DRAIN = "send drain"
+    SEND_STOP = "send stop"
+    KILL = "kill"
+    BURY = "bury"
+
+
+TABLE: dict[tuple[State, Event], tuple[State, Action]] = {
+    (State.STARTING, Event.READY): (State.SERVING, Action.WELCOME),
+    (State.STARTING, Event.FAILED): (State.STOPPING, Action.NONE),
+    (State.STARTING, Event.DRAIN): (State.DRAINING, Action.SEND_DRAIN),
+    (State.STARTING, Event.STOP): (State.STOPPING, Action.SEND_STOP),
+    (State.STARTING, Event.DEADLINE): (State.KILLED, Action.KILL),
+    (State.SERVING, Event.DRAIN): (State.DRAINING, Action.SEND_DRAIN),
+    (State.SERVING, Event.STOP): (State.STOPPING, Action.SEND_STOP),
+    (State.DRAINING, Event.STOP): (State.STOPPING, Action.SEND_STOP),
+    (State.DRAINING, Event.DEADLINE): (State.STOPPING, Action.SEND_STOP),
+    (State.STOPPING, Event.DEADLINE): (State.KILLED, Action.KILL),
+    (State.KILLED, Event.DEADLINE): (State.KILLED, Action.KILL),
+    **{(state, Event.EXIT): (State.GONE, Action.BURY) for state in State if state is not State.GONE},
+}
+
+
+# How long a child may be in a state; DRAINING depends on the configuration.
+_SECONDS: dict[State, float] = {
+    State.STARTING: BOOT_SECONDS,
+    State.SERVING: float("inf"),
+    State.STOPPING: GRACE_SECONDS,
+    State.KILLED: KILL_SECONDS,
+    State.GONE: float("inf"),
+}
+
+
+@dataclass(slots=True, eq=False)
+class Child:
+    """One worker process."""
+
+    pid: int
+    pidfd: int | None
+    channel: socket.socket
+    slot: int
+    generation: int
+    started: float  # monotonic seconds
+    state: State = State.STARTING
+    deadline: float = float("inf")
+    failure: str = ""  # what it said of itself before it ended
+    reopening: int = 0  # orders to write to new log files that it has not confirmed
+    board: int = 0  # its place on the scoreboard
+
+    def apply(self, event: Event, now: float, drain: float) -> Action:
+        """Move by the table; `drain` is the seconds that a drain may take."""
+        state, action = TABLE.get((self.state, event), (self.state, Action.NONE))
+        if action is not Action.NONE or state is not self.state:
+            self.state = state
+            self.deadline = now + _seconds(state, drain)
+        return action
+
+
+def _seconds(state: State, drain: float) -> float:
+    return drain + GRACE_SECONDS if state is State.DRAINING else _SECONDS[state]
+
+
+@dataclass(slots=True)
+class Slot:
+    """A place for one worker in a generation.  `next_start` is when it may be filled (monotonic seconds)."""
+
+    number: int
+    child: Child | None = None
+    deaths: int = 0
+    next_start: float = 0.0
+    restarts: int = 0
+    last_exit: str = ""
+    replacing: Child | None = field(default=None)  # the old worker of a slot that is being recycled
+
+    def died(self, now: float, lived: float, jitter: float) -> float:
+        """Note a death after `lived` seconds; return the pause in seconds.  `jitter` is in [0, 1)."""
+        self.deaths = 1 if lived >= LONG_LIFE else self.deaths + 1
+        pause = min(LONGEST_PAUSE, math.ldexp(FIRST_PAUSE, min(self.deaths - 1, 16)))
+        if lived >= 1.0 and self.deaths == 1:
+            pause = 0.0  # an accident of a worker that was well: its place is filled at once
+        pause *= 0.75 + jitter / 2
+        self.next_start = now + pause
+        return pause
+
+
+def jitter() -> float:
+    """A number in [0, 1)."""
+    return random.random()

@@ -1,0 +1,117 @@
+"""A generation: one configuration, its listeners, its log files and the workers that serve by it."""
+
+from __future__ import annotations
+
+import contextlib
+import enum
+import os
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+
+from httpd.config import schema
+from httpd.logs.targets import Kind, Target, open_target
+from httpd.master.children import Child, Slot, State
+from httpd.master.listeners import Listener
+from httpd.system.limits import usable_cpus
+from httpd.system.privileges import Identity
+from httpd.worker.scoreboard import Scoreboard
+
+
+class Stage(enum.Enum):
+    """CHECK and BIND happen before there is a generation."""
+
+    CANARY = "canary"
+    ROLL = "roll"
+    ACTIVE = "active"
+    DRAINING = "draining"
+    GONE = "gone"
+
+
+@dataclass(slots=True, eq=False)
+class Generation:
+    number: int
+    config: schema.Config
+    identity: Identity | None
+    listeners: list[Listener]
+    targets: dict[str, Target]  # access logs by their name in the configuration
+    errors: Target
+    scoreboard: Scoreboard
+    slots: list[Slot]
+    stage: Stage = Stage.CANARY
+    extra: list[Child] = field(default_factory=list)  # children that hold no slot any more
+    started: float = 0.0  # wall clock
+    tired: list[Child] = field(default_factory=list)  # waiting to be replaced
+    boards: list[int] = field(default_factory=list)  # free places on the scoreboard
+
+    @property
+    def children(self) -> Iterator[Child]:
+        """Every process of this generation that has not been buried."""
+        for slot in self.slots:
+            if slot.child is not None:
+                yield slot.child
+        yield from self.extra
+
+    @property
+    def listener_names(self) -> list[str]:
+        """What is listened on, as bound."""
+        return [name for listener in self.listeners for name in listener.names]
+
+    def serving(self) -> int:
+        """How many slots have a worker that serves."""
+        return sum(1 for slot in self.slots if slot.child is not None and slot.child.state is State.SERVING)
+
+    def take_board(self) -> int:
+        """A free place on the scoreboard, wiped."""
+        board = self.boards.pop(0) if self.boards else -1
+        self.scoreboard.clear(board)
+        return board
+
+    def close(self) -> None:
+        """Close the log files.  Listeners are closed by whoever knows whether the next generation shares them."""
+        close_targets((*self.targets.values(), self.errors))
+
+
+def make_generation(
+    number: int, config: schema.Config, identity: Identity | None, listeners: list[Listener]
+) -> Generation:
+    """A generation without workers.  Opens its log files; raises OSError with the file's name."""
+    targets, errors = open_targets(config)
+    places = 2 * config.server.max_workers  # a worker and the one that replaces it
+    return Generation(
+        number, config, identity, listeners, targets, errors, Scoreboard(places),
+        [Slot(index) for index in range(worker_count(config))], started=time.time(), boards=list(range(places)),
+    )  # fmt: skip
+
+
+def worker_count(config: schema.Config) -> int:
+    """`server.workers`, or one per usable CPU, within `max_workers`."""
+    return min(config.server.workers or usable_cpus(), config.server.max_workers)
+
+
+def log_names(config: schema.Config) -> list[str]:
+    """Every access log that the configuration names, once."""
+    names = [config.log.access]
+    for vhost in config.vhosts:
+        all_settings = (vhost.settings, *(mount.settings for mount in vhost.mounts))
+        names += [settings.access_log for settings in all_settings if settings.access_log is not None]
+    return list(dict.fromkeys(names))
+
+
+def open_targets(config: schema.Config) -> tuple[dict[str, Target], Target]:
+    """Open all log files of a configuration, or none: raises OSError."""
+    with contextlib.ExitStack() as stack:
+        targets: dict[str, Target] = {}
+        for name in log_names(config):
+            targets[name] = open_target(name)
+            stack.callback(close_targets, (targets[name],))
+        errors = open_target(config.log.error, error=True)
+        stack.pop_all()
+        return targets, errors
+
+
+def close_targets(targets: Iterable[Target]) -> None:
+    """Close the descriptors behind targets that have one."""
+    for target in targets:
+        if target.kind is Kind.DESCRIPTOR:
+            os.close(target.fd)

@@ -1,0 +1,168 @@
+"""Listening sockets: bound by the master, shared by all workers, kept over reloads.
+
+Rules:
+
+- Nothing is closed before everything new is bound.  A set that could not be bound whole leaves no trace.
+- An address keeps its socket as long as it is configured: its queue survives every reload.
+- IPv6 sockets are V6ONLY always, so what a socket takes does not depend on a sysctl.
+- A path of a unix socket is taken over only if nobody answers on it, and removed only if it is still ours.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import socket
+import stat
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from httpd.config.schema import Address
+from httpd.worker.checker import Endpoint
+
+BACKLOG = 4096  # the kernel cuts it to net.core.somaxconn
+
+
+class BindError(Exception):
+    """An address that can't be bound.  `permission` tells whether that is for want of privileges."""
+
+    def __init__(self, address: str, error: OSError) -> None:
+        super().__init__(f"cannot listen on {address}: {error.strerror}")
+        self.errno = error.errno
+        self.permission = error.errno in (errno.EACCES, errno.EPERM)
+
+
+@dataclass(slots=True, eq=False)
+class Listener:
+    """The sockets of one configured address: two for ":80" where there is IPv6, else one."""
+
+    address: Address
+    endpoints: tuple[Endpoint, ...]
+    sockets: list[socket.socket] = field(default_factory=list)
+    inode: tuple[int, int] | None = None  # of a unix socket's path
+
+    def close(self) -> None:
+        """Close the master's copies; remove a unix socket that is still ours."""
+        for sock in self.sockets:
+            sock.close()
+        if self.inode is not None:
+            path = self.endpoints[0].path
+            with contextlib.suppress(OSError):
+                status = os.lstat(path)
+                if (status.st_dev, status.st_ino) == self.inode:
+                    Path(path).unlink()
+
+    @property
+    def names(self) -> list[str]:
+        """What the sockets are bound to, for people; with the real port where 0 was asked for."""
+        found = []
+        for sock in self.sockets:
+            name = sock.getsockname()
+            if sock.family == socket.AF_UNIX:
+                found.append(f"unix:{name}")
+            else:
+                found.append(f"[{name[0]}]:{name[1]}" if ":" in name[0] else f"{name[0]}:{name[1]}")
+        return found
+
+
+def bind_all(
+    addresses: Sequence[Address],
+    endpoints: Mapping[str, Sequence[Endpoint]],
+    kept: Sequence[Listener],
+    note: Callable[[str], None],
+) -> list[Listener]:
+    """Listeners for `addresses` in their order, taking from `kept` those that are there.
+
+    `note` is told what is left out (no IPv6 in the kernel).  Raises BindError; nothing that was opened stays open then.
+    """
+    by_endpoints = {listener.endpoints: listener for listener in kept}
+    result: list[Listener] = []
+    fresh: list[Listener] = []
+    try:
+        for address in addresses:
+            wanted = tuple(endpoints[address.text])
+            known = by_endpoints.get(wanted)
+            if known is not None and all(endpoint.port or endpoint.path for endpoint in wanted):
+                result.append(Listener(address, wanted, known.sockets, known.inode))
+                continue
+            if known is not None and known.address.text == address.text:  # port 0: the same line, the same port
+                result.append(known)
+                continue
+            listener = Listener(address, wanted)
+            fresh.append(listener)
+            _bind(listener, note)
+            result.append(listener)
+    except BindError:
+        for listener in fresh:
+            listener.close()
+        raise
+    return result
+
+
+def _bind(listener: Listener, note: Callable[[str], None]) -> None:
+    text, port = listener.address.text, 0
+    for endpoint in listener.endpoints:
+        try:
+            sock = _open(endpoint, port)
+        except OSError as error:
+            if error.errno in (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL) and len(listener.endpoints) > 1:
+                note(f"{text}: not on {endpoint.host or 'this address'}: {error.strerror}")
+                continue
+            raise BindError(text, error) from None
+        listener.sockets.append(sock)
+        if endpoint.path:
+            status = os.lstat(endpoint.path)
+            listener.inode = (status.st_dev, status.st_ino)
+        elif not listener.address.port:
+            port = sock.getsockname()[1]  # ":0": the same port for both families
+    if not listener.sockets:
+        raise BindError(text, OSError(errno.EADDRNOTAVAIL, os.strerror(errno.EADDRNOTAVAIL)))
+
+
+def _open(endpoint: Endpoint, port: int) -> socket.socket:
+    sock = socket.socket(endpoint.family, socket.SOCK_STREAM)
+    try:
+        if endpoint.path:
+            _clear_path(endpoint.path)
+            sock.bind(endpoint.path)
+            os.chmod(endpoint.path, 0o666)
+        else:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if endpoint.family == socket.AF_INET6:
+                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # inherited by what is accepted
+            sock.bind((endpoint.host, endpoint.port or port))
+        sock.listen(BACKLOG)
+        sock.setblocking(False)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+def _clear_path(path: str) -> None:
+    """Remove the socket that a dead server left behind."""
+    try:
+        if not stat.S_ISSOCK(os.lstat(path).st_mode):
+            raise OSError(errno.EADDRINUSE, f"{path} exists and is not a socket")
+    except FileNotFoundError:
+        return
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.setblocking(False)
+        try:
+            probe.connect(path)
+        except (ConnectionRefusedError, FileNotFoundError):
+            with contextlib.suppress(FileNotFoundError):
+                Path(path).unlink()
+            return
+        except BlockingIOError:
+            pass
+    raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))
+
+
+def dropped(old: Sequence[Listener], new: Sequence[Listener]) -> list[Listener]:
+    """Those of `old` whose sockets are not in `new`."""
+    kept = {id(sock) for listener in new for sock in listener.sockets}
+    return [listener for listener in old if not any(id(sock) in kept for sock in listener.sockets)]

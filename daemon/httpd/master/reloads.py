@@ -1,0 +1,196 @@
+"""Which configuration is in force, and the way to the next one: the start, reloads, the test on request.
+
+Rules:
+
+- One thing at a time.  Reloads that are asked for while one runs collapse into a single next one, and everybody who
+  asked gets an answer.
+- Whatever becomes of a reload, the service manager is told that it is over, and `last` says how it ended.
+"""
+
+from __future__ import annotations
+
+import functools
+import time
+from collections.abc import Callable
+
+from httpd.control.commands import Reply
+from httpd.control.wire import DONE, REFUSED, Outcome
+from httpd.logs.errors import ErrorLog
+from httpd.master import report
+from httpd.master.crew import Crew
+from httpd.master.generations import Generation
+from httpd.master.listeners import Listener
+from httpd.master.transition import CheckProcess, Failure, Transition
+from httpd.system.poller import Poller
+from httpd.system.systemd import Notifier
+from httpd.worker import checker
+
+_BUSY = Outcome(REFUSED, "not now: the server starts, reloads or stops")
+
+
+class Reloads:
+    """Owns the active generation and the transition to the next.
+
+    `activated` is called with every generation that comes into force; `errors` may change with it.
+    """
+
+    def __init__(
+        self,
+        crew: Crew,
+        poller: Poller,
+        handlers: dict[int, Callable[[int], None]],
+        source: checker.Source,
+        notifier: Notifier,
+        errors: ErrorLog,
+        activated: Callable[[Generation], None],
+    ) -> None:
+        self._crew = crew
+        self._poller = poller
+        self._handlers = handlers
+        self._source = source
+        self._notifier = notifier
+        self._activated = activated
+        self.errors = errors
+        self.active: Generation | None = None
+        self.last: dict[str, object] = {}
+        self.closed = False  # the server ends: nothing new is begun
+        self._numbers = 0
+        self._transition: Transition | None = None
+        self._check: CheckProcess | None = None
+        self._replies: list[Reply] = []
+        self._again: list[Reply] = []
+
+    @property
+    def busy(self) -> bool:
+        """A start, a reload or a test is under way."""
+        return self._transition is not None or self._check is not None
+
+    @property
+    def deadline(self) -> float:
+        """When `expire` has something to do (monotonic seconds)."""
+        return float("inf") if self._check is None else self._check.deadline
+
+    def expire(self, now: float) -> None:
+        """Give up a check that takes too long."""
+        if self._check is not None and now >= self._check.deadline:
+            self._check.expire()
+
+    def transition_of(self, generation: Generation) -> Transition | None:
+        """The transition that `generation` is made by, while it runs."""
+        transition = self._transition
+        return transition if transition is not None and transition.generation is generation else None
+
+    def start(self, verdict: checker.Verdict, kept: list[Listener], ended: Callable[[Failure | None], None]) -> None:
+        """The first generation, from a verdict that is already there."""
+        self._begin(verdict, kept, lambda _, failure: ended(failure))
+
+    def _begin(
+        self, verdict: checker.Verdict, kept: list[Listener], ended: Callable[[Transition, Failure | None], None]
+    ) -> None:
+        self._numbers += 1
+
+        def over(failure: Failure | None) -> None:
+            self._transition = None
+            if failure is None:
+                assert transition.generation is not None
+                self.active = transition.generation
+                self._activated(self.active)
+            ended(transition, failure)
+
+        transition = Transition(self._crew, self.errors, self._numbers, self.active, over)
+        self._transition = transition
+        transition.go_on(verdict, kept)
+
+    def run_check(self, done: Callable[[checker.Verdict], None]) -> None:
+        """Check the configuration in a child; `done` gets the verdict."""
+
+        def finished(verdict: checker.Verdict) -> None:
+            self._check = None
+            done(verdict)
+
+        try:
+            self._check = CheckProcess(self._source, self._poller, self._handlers, finished, self._crew.strays)
+        except OSError as error:
+            done(checker.Verdict(problems=[f"cannot start the configuration check: {error.strerror}"]))
+
+    def check(self, reply: Reply) -> None:
+        """The test on request."""
+        if self.busy or self.closed:
+            reply(_BUSY)
+            return
+
+        def done(verdict: checker.Verdict) -> None:
+            problems = list(verdict.problems)
+            text = "\n".join(problems) or "the configuration is good"
+            reply(Outcome(REFUSED if problems else DONE, text, {"problems": problems}))
+
+        self.run_check(done)
+
+    def reload(self, reply: Reply) -> None:
+        """CHECK -> BIND -> CANARY -> ROLL, or nothing."""
+        if self.closed or self.active is None:
+            reply(_BUSY)
+        elif self.busy:
+            self._again.append(reply)
+        else:
+            self._replies = [reply]
+            self._notifier.reloading("reloading", time.monotonic_ns() // 1000)
+            self.errors.info("reloading")
+            began = time.monotonic()
+            self.run_check(lambda verdict: self._on_verdict(verdict, began))
+
+    def _on_verdict(self, verdict: checker.Verdict, began: float) -> None:
+        before = self.active
+        assert before is not None
+        seconds = time.monotonic() - began
+
+        def ended(transition: Transition, failure: Failure | None) -> None:
+            if failure is None:
+                marks = [("check", seconds), *transition.marks]
+                self._succeeded(before, marks, time.monotonic() - began)
+            else:
+                self.errors.error("reload refused: the old configuration stays", step=failure.step.value,
+                                  reason=failure.reason)  # fmt: skip
+                self._ended(failure.outcome, time.monotonic() - began)
+
+        self._begin(verdict, before.listeners, ended)
+
+    def _succeeded(self, before: Generation, marks: list[tuple[str, float]], seconds: float) -> None:
+        changes = report.changes(before, self.active)
+        text = report.reload_text(self.active, changes, seconds, marks)
+        number = 0 if self.active is None else self.active.number
+        self.errors.notice("reloaded", generation=number, changes="; ".join(changes) or "none",
+                           seconds=f"{seconds:.3f}")  # fmt: skip
+        steps = {step: round(took, 4) for step, took in marks}
+        self._ended(Outcome(DONE, text, {"generation": number, "changes": changes, "steps": steps}), seconds)
+
+    def _ended(self, outcome: Outcome, seconds: float) -> None:
+        self.last = {
+            "ok": outcome.code == DONE, "code": outcome.code, "text": outcome.text, "at": time.time(),
+            "seconds": round(seconds, 3),
+        }  # fmt: skip
+        if not self.closed:
+            self._notifier.ready(report.status_line(self.active, self.last))
+        replies, self._replies = self._replies, []
+        _reply_all(replies, outcome)
+        again, self._again = self._again, []
+        if again:
+            self.reload(functools.partial(_reply_all, again))
+
+    def give_up(self) -> None:
+        """The server ends: whatever is under way is cancelled, nothing new begins."""
+        self.closed = True
+        if self._check is not None:
+            self._check.cancel()
+            self._check = None
+            _reply_all(self._replies, Outcome(REFUSED, "stopped meanwhile"))
+            self._replies = []
+        if self._transition is not None:
+            self._transition.abort("stopped meanwhile")
+        _reply_all(self._again, Outcome(REFUSED, "stopped meanwhile"))
+        self._again = []
+
+
+def _reply_all(replies: list[Reply], outcome: Outcome) -> None:
+    for reply in replies:
+        reply(outcome)

@@ -1,0 +1,334 @@
+"""The master: one loop over signals, children, the control socket, and whatever transition is under way.
+
+Rules:
+
+- Single-threaded, and nothing in the loop can block: no DNS, no TOML, no site folder, no write to a log that is full,
+  no client that does not read.
+- It sleeps without a time-out when nothing is due.
+- One transition at a time.  Reloads that are asked for meanwhile collapse into one; a stop goes before everything.
+- Once it serves it never ends because workers crash.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from httpd.control.commands import SIGNALS, Reply, perform
+from httpd.control.endpoint import Endpoint
+from httpd.control.wire import DONE, REFUSED, TIMED_OUT, Outcome
+from httpd.logs.errors import ErrorLog
+from httpd.logs.stderr import NonBlockingWriter
+from httpd.master import reopening, report
+from httpd.master.children import Child, Event, Slot
+from httpd.master.crew import Crew
+from httpd.master.generations import Generation, Stage
+from httpd.master.listeners import Listener
+from httpd.master.reloads import Reloads
+from httpd.master.transition import Failure
+from httpd.system import signals
+from httpd.system.detach import RunDir
+from httpd.system.poller import IN, Poller, make_poller
+from httpd.system.systemd import Notifier
+from httpd.worker import checker
+
+EXIT_OK, EXIT_UNAVAILABLE, EXIT_NO_PERMISSION = 0, 69, 77
+_FLUSH_AGAIN = 0.2  # seconds until a full error log is tried again
+_REOPEN_SECONDS = 10.0
+
+
+@dataclass(slots=True)
+class Wait:
+    """Somebody who asked for something that takes time."""
+
+    done: Callable[[], Outcome | None]
+    reply: Reply
+    deadline: float
+
+
+def nobody(outcome: Outcome) -> None:
+    """The reply to a signal: there is nobody to tell; the log says it."""
+
+
+class Supervisor:
+    """Runs one server from its first verdict to its exit code."""
+
+    def __init__(
+        self,
+        verdict: checker.Verdict,
+        source: checker.Source,
+        run_dir: RunDir,
+        wakeup: signals.Wakeup,
+        notifier: Notifier,
+        started: Callable[[int, str], None],
+        kept: list[Listener],
+        *,
+        detached: bool,
+    ) -> None:
+        """`started(code, reason)` is called once, when workers are ready or the start has failed.
+
+        `kept` are listeners inherited from before a restart.  `detached`: there is no terminal to write to.
+        """
+        assert verdict.config is not None
+        self.run_dir = run_dir
+        self._verdict = verdict
+        self._wakeup = wakeup
+        self._notifier = notifier
+        self._started = started
+        self._kept = kept
+        self._writer = NonBlockingWriter(2)
+        self.errors = ErrorLog(self._writer.write, verdict.config.log.level, f"master pid {os.getpid()}")
+        self._poller: Poller = make_poller()
+        self._handlers: dict[int, Callable[[int], None]] = {}
+        folder = run_dir.path / "empty"
+        folder.mkdir(mode=0o755, exist_ok=True)
+        self.crew = Crew(
+            self._poller, self._handlers, self.errors, str(folder), self._close_in_child, detached=detached
+        )
+        self.crew.observer = self
+        self.reloads = Reloads(
+            self.crew, self._poller, self._handlers, source, notifier, self.errors, self._activated
+        )
+        self.since = time.time()
+        self._waits: list[Wait] = []
+        self._stop_at = float("inf")  # when a stop that was delayed begins to drain
+        self.stopping = False
+        self._interrupts = 0
+        self._restart = False
+        self._code = EXIT_OK
+        self._over = False
+        self._endpoint: Endpoint | None = None
+
+    def _close_in_child(self) -> None:
+        self._wakeup.close()
+
+    # The loop
+
+    def run(self, control_group: int | None) -> tuple[int, list[Listener]]:
+        """Serve; return the exit code, and the listeners to hand on when it is a restart that was asked for."""
+        self._endpoint = Endpoint(
+            self.run_dir.control_path, control_group, self._poller, self._handlers,
+            lambda call, reply: perform(self, call, reply),
+            lambda uid: self.errors.warning("control refused", uid=uid),
+        )  # fmt: skip
+        self._handlers[self._wakeup.fd] = self._on_signal
+        self._poller.register(self._wakeup.fd, IN)
+        self.reloads.start(self._verdict, self._kept, self._on_start)
+        while not self._over:
+            for fd, mask in self._poller.poll(self._timeout()):
+                handler = self._handlers.get(fd)
+                if handler is not None:
+                    handler(mask)
+            self._tick(time.monotonic())
+        self._endpoint.close()
+        self._writer.flush()
+        listeners = self.reloads.active.listeners if self._restart and self.reloads.active is not None else []
+        return self._code, listeners
+
+    def _timeout(self) -> float:
+        assert self._endpoint is not None
+        due = [self.crew.deadline(), self._endpoint.deadline, self._stop_at, self.reloads.deadline]
+        due += [wait.deadline for wait in self._waits]
+        now = time.monotonic()
+        if self._writer.pending:
+            due.append(now + _FLUSH_AGAIN)
+        first = min(due)
+        return -1 if first == float("inf") else max(0.0, first - now)
+
+    def _tick(self, now: float) -> None:
+        assert self._endpoint is not None
+        self._writer.flush()
+        self._endpoint.sweep(now)
+        self.reloads.expire(now)
+        if now >= self._stop_at:
+            self._stop_at = float("inf")
+            self._drain_all()
+        self.crew.tick(now)
+        self._bury_generations()
+        self._answer_waits(now)
+        if self.stopping and self._stop_at == float("inf") and not self.crew.generations:
+            self._over = True
+            self._answer_waits(now)
+
+    def _answer_waits(self, now: float) -> None:
+        for wait in list(self._waits):
+            outcome = wait.done()
+            if outcome is None and now >= wait.deadline:
+                outcome = Outcome(TIMED_OUT, "still in progress")
+            if outcome is not None:
+                self._waits.remove(wait)
+                wait.reply(outcome)
+
+    def _bury_generations(self) -> None:
+        for generation in list(self.crew.generations):
+            if generation.stage is Stage.DRAINING and not any(generation.children):
+                generation.stage = Stage.GONE
+                generation.close()
+                self.crew.generations.remove(generation)
+                self.errors.info("generation gone", generation=generation.number)
+
+    def _on_signal(self, mask: int) -> None:
+        for name in self._wakeup.take():
+            if name == "CHLD":
+                self.crew.reap_all()
+            else:
+                self.errors.info("signal", name=name)
+                SIGNALS[name](self, {}, nobody)
+
+    # Start and reload
+
+    def _on_start(self, failure: Failure | None) -> None:
+        active = self.reloads.active
+        if failure is None and active is not None:
+            self.errors.notice("serving", listeners=", ".join(active.listener_names), workers=len(active.slots))
+            self._notifier.ready(report.status_line(active, {}))
+            self._started(EXIT_OK, "")
+            return
+        reason = "" if failure is None else failure.reason
+        if not self.stopping:  # else it was told to end before it was up, and does so
+            self._code = EXIT_NO_PERMISSION if failure is not None and failure.permission else EXIT_UNAVAILABLE
+            self.errors.error("cannot start", reason=reason)
+            self.stopping = True
+        self._started(self._code, reason)
+        for generation in list(self.crew.generations):
+            self.crew.stop(generation)
+
+    def _activated(self, generation: Generation) -> None:
+        self._writer.reopen(generation.errors.fd)
+        self.errors.set_level(generation.config.log.level)
+
+    def worker_ready(self, generation: Generation, child: Child) -> None:
+        """Crew: a worker serves."""
+        transition = self.reloads.transition_of(generation)
+        if transition is not None:
+            transition.worker_ready(child)
+
+    def worker_gone(self, generation: Generation, child: Child, how: str) -> None:
+        """Crew: a worker's process is over."""
+        transition = self.reloads.transition_of(generation)
+        if transition is not None:
+            transition.worker_gone(child, how)
+
+    def reload(self, reply: Reply) -> None:
+        """Take over the changed configuration, or say why not."""
+        self.reloads.reload(reply)
+
+    def check(self, reply: Reply) -> None:
+        """The configuration test alone."""
+        self.reloads.check(reply)
+
+    # Commands
+
+    def status(self, reply: Reply) -> None:
+        """What runs."""
+        data = report.status(self.reloads.active, self.crew.generations, self.reloads.last, self.since,
+                             stopping=self.stopping)  # fmt: skip
+        reply(Outcome(DONE, report.status_text(data), data))
+
+    def reopen(self, reply: Reply) -> None:
+        """New log files for every worker of every generation, and for the master."""
+        outcome = reopening.reopen(self.crew, self.errors)
+        if outcome is not None:
+            self.errors.error("logs not reopened", reason=outcome.text)
+            reply(outcome)
+            return
+        if self.reloads.active is not None:
+            self._writer.reopen(self.reloads.active.errors.fd)
+        self.errors.info("logs reopened")
+        self._waits.append(Wait(lambda: reopening.confirmed(self.crew), reply, time.monotonic() + _REOPEN_SECONDS))
+
+    def change_workers(self, by: int, reply: Reply) -> None:
+        """TTIN, TTOU."""
+        self.set_workers(len(self.reloads.active.slots) + by if self.reloads.active is not None else 0, reply)
+
+    def set_workers(self, count: int, reply: Reply) -> None:
+        """Have `count` workers in the active generation."""
+        generation = self.reloads.active
+        refusal = ""
+        if generation is None or self.stopping or self.reloads.busy:
+            refusal = "not now: the server starts, reloads or stops"
+        elif not 1 <= count <= generation.config.server.max_workers:
+            refusal = f"{count} workers: must be 1 to server.max_workers ({generation.config.server.max_workers})"
+        if refusal or generation is None:
+            self.errors.warning("worker count not changed", reason=refusal)
+            reply(Outcome(REFUSED, refusal))
+            return
+        self.errors.notice("worker count", workers=count)
+        leaving = [slot.child for slot in generation.slots[count:] if slot.child is not None]
+        del generation.slots[count:]
+        generation.slots += [Slot(number) for number in range(len(generation.slots), count)]
+        generation.extra += leaving
+        for child in leaving:
+            self.crew.apply(generation, child, Event.DRAIN)
+        self.crew.fill(generation)
+        self._waits.append(Wait(lambda: report.settled(generation, count, leaving), reply, time.monotonic() + 90.0))
+
+    def upgrade(self, reply: Reply) -> None:
+        """USR2."""
+        self.errors.warning("upgrade is not available in this version")
+        reply(Outcome(REFUSED, "upgrade is not available in this version"))
+
+    # The end
+
+    def interrupt(self, reply: Reply) -> None:
+        """INT: the first is a graceful stop, the second stops now."""
+        self._interrupts += 1
+        self.stop(now=self._interrupts > 1, reply=reply)
+
+    def stop(self, *, now: bool, reply: Reply) -> None:
+        """End: after the requests, or at once."""
+        if self._restart:
+            self._restart = False
+            self._close_listeners()
+        self._end(now=now, reply=reply, text="stopped")
+
+    def restart(self, reply: Reply) -> None:
+        """Check, stop, and start again in this process; the listening sockets stay open meanwhile."""
+        if self.stopping or self.reloads.busy:
+            reply(Outcome(REFUSED, "not now: the server starts, reloads or stops"))
+            return
+
+        def done(verdict: checker.Verdict) -> None:
+            if verdict.problems:
+                reply(Outcome(REFUSED, "\n".join(verdict.problems)))
+            elif not self.stopping:
+                self._restart = True
+                self._notifier.reloading("restarting", time.monotonic_ns() // 1000)
+                self._end(now=False, reply=reply, text="restarting")
+
+        self.reloads.run_check(done)
+
+    def _end(self, *, now: bool, reply: Reply, text: str) -> None:
+        self._waits.append(
+            Wait(lambda: None if not self._over else Outcome(DONE, text, {"pid": os.getpid()}), reply, float("inf"))
+        )
+        first = not self.stopping
+        self.stopping = True
+        if first:
+            self.errors.notice(text.replace("stopped", "stopping"), now=now)
+            if not self._restart:
+                self._notifier.stopping(text)
+            self.reloads.give_up()
+            active = self.reloads.active
+            delay = active.config.timeouts.stop_delay if active is not None else 0.0
+            self._stop_at = time.monotonic() + delay
+        if now:
+            self._stop_at = float("inf")
+            self._close_listeners()
+            for generation in list(self.crew.generations):
+                self.crew.stop(generation)
+
+    def _close_listeners(self) -> None:
+        if self.reloads.active is not None and not self._restart:
+            for listener in self.reloads.active.listeners:
+                listener.close()
+
+    def _drain_all(self) -> None:
+        """Our copies of the listeners go first: then what is queued belongs to the workers, who empty the queue."""
+        self._close_listeners()
+        active = self.reloads.active
+        names = [] if active is None or self._restart else [listener.address.text for listener in active.listeners]
+        for generation in list(self.crew.generations):
+            self.crew.drain(generation, names if generation is active else ())

@@ -1,0 +1,217 @@
+"""A start or a reload as a transaction.
+
+    CHECK -> BIND -> CANARY -> ROLL -> done: the new generation is ACTIVE, the old one drains
+      |       |        |        |
+      +-------+--------+--------+--> failed: what is new goes away, what is old was never touched
+
+Rules:
+
+- "Undo" is always "do nothing to the old generation": it serves, and is kept at full strength, until `done`.
+- CHECK runs in a child (`worker.checker`); this process parses no TOML and touches no folder of a site.
+- BIND opens everything new before anything is closed.
+- One worker goes ahead (the canary).  Only when it has said READY are the others started.
+- Every step has a deadline; the failure of a step says which step it was and why.
+"""
+
+from __future__ import annotations
+
+import enum
+import os
+import signal
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from httpd.control.wire import REFUSED, ROLLED_BACK, Outcome
+from httpd.logs.errors import ErrorLog
+from httpd.master.children import Child, Event, State
+from httpd.master.crew import Crew
+from httpd.master.generations import Generation, Stage, make_generation
+from httpd.master.listeners import BindError, Listener, bind_all, dropped
+from httpd.system import children
+from httpd.system.poller import IN, Poller
+from httpd.worker import checker
+
+CHECK_SECONDS = 30.0
+_REPORT_LIMIT = 64 * 1024 * 1024  # bytes
+_FAILED_STARTS = 3  # of workers behind the canary, before the transaction is given up
+
+
+class Step(enum.Enum):
+    CHECK = "check"
+    BIND = "bind"
+    CANARY = "canary"
+    ROLL = "roll"
+    DONE = "done"
+    FAILED = "failed"
+
+
+@dataclass(slots=True, frozen=True)
+class Failure:
+    """Why a transaction failed.  `permission` tells that privileges were missing, for the exit code of a start."""
+
+    step: Step
+    reason: str
+    permission: bool = False
+
+    @property
+    def outcome(self) -> Outcome:
+        """What httpd-ctl is told: refused before any worker ran, rolled back after."""
+        code = ROLLED_BACK if self.step in (Step.CANARY, Step.ROLL) else REFUSED
+        return Outcome(code, self.reason, {"step": self.step.value})
+
+
+class CheckProcess:
+    """The child that checks the configuration, on the master's loop.  Calls `done` with its verdict, once."""
+
+    def __init__(
+        self,
+        source: checker.Source,
+        poller: Poller,
+        handlers: dict[int, Callable[[int], None]],
+        done: Callable[[checker.Verdict], None],
+        strays: set[int],
+    ) -> None:
+        self._poller = poller
+        self._handlers = handlers
+        self._done = done
+        self._strays = strays
+        self._report = bytearray()
+        self._pid, self._pipe = checker.start(source)
+        self._pidfd = children.watch(self._pid)
+        self.deadline = time.monotonic() + CHECK_SECONDS
+        os.set_blocking(self._pipe, False)
+        handlers[self._pipe] = self._on_report
+        poller.register(self._pipe, IN)
+
+    def _on_report(self, mask: int) -> None:
+        try:
+            data = os.read(self._pipe, 1 << 20)
+        except BlockingIOError:
+            return
+        self._report += data
+        if len(self._report) > _REPORT_LIMIT:
+            data = b""
+            self._report.clear()
+        if not data:
+            self._end()
+            self._done(checker.finish(bytes(self._report)))
+
+    def expire(self) -> None:
+        """The check takes too long: a folder on a dead network mount, say."""
+        self.cancel()
+        self._done(checker.Verdict(problems=[f"the configuration check took more than {CHECK_SECONDS:.0f} s"]))
+
+    def cancel(self) -> None:
+        """Forget the check.  Its process is killed; if it hangs in the kernel it is left to init."""
+        children.kill(self._pid, self._pidfd, signal.SIGKILL)
+        self._end()
+
+    def _end(self) -> None:
+        del self._handlers[self._pipe]
+        self._poller.unregister(self._pipe)
+        os.close(self._pipe)
+        # It has closed its end of the pipe or was killed: it is gone now or in a moment, and then SIGCHLD comes.
+        if children.reap(self._pid, self._pidfd) is None:
+            self._strays.add(self._pid)
+        if self._pidfd is not None:
+            os.close(self._pidfd)
+
+
+class Transition:
+    """From a verdict to an active generation.  `ended` is called once, with None or with what failed."""
+
+    def __init__(
+        self, crew: Crew, errors: ErrorLog, number: int, old: Generation | None, ended: Callable[[Failure | None], None]
+    ) -> None:
+        self._crew = crew
+        self._errors = errors
+        self._number = number
+        self._old = old
+        self._ended = ended
+        self._fresh: list[Listener] = []
+        self._failed_starts = 0
+        self.step = Step.CHECK
+        self.generation: Generation | None = None
+        self.began = time.monotonic()
+        self.marks: list[tuple[str, float]] = []  # (step, seconds it took)
+        self._mark = self.began
+
+    def go_on(self, verdict: checker.Verdict, kept: list[Listener]) -> None:
+        """CHECK is over: bind, open the logs, and send the canary ahead."""
+        self._next(Step.BIND)
+        if verdict.problems or verdict.config is None:
+            self.step = Step.CHECK
+            self._fail("\n".join(verdict.problems))
+            return
+        try:
+            listeners = bind_all(
+                verdict.config.server.listen, verdict.endpoints, kept, self._errors.info
+            )
+        except BindError as error:
+            self._fail(str(error), permission=error.permission)
+            return
+        self._fresh = dropped(listeners, kept)
+        try:
+            self.generation = make_generation(self._number, verdict.config, verdict.identity, listeners)
+        except OSError as error:
+            self._fail(f"{error.filename}: {error.strerror}", permission=isinstance(error, PermissionError))
+            return
+        self._crew.generations.append(self.generation)
+        self._next(Step.CANARY)
+        self._crew.fill(self.generation, self.generation.slots[:1])
+        if self.generation.slots[0].child is None:
+            self._fail(f"cannot start a worker: {self.generation.slots[0].last_exit or 'see the error log'}")
+
+    def worker_ready(self, child: Child) -> None:
+        """A worker of the new generation serves."""
+        generation = self.generation
+        assert generation is not None
+        if self.step is Step.CANARY:
+            self._next(Step.ROLL)
+            generation.stage = Stage.ROLL
+            self._crew.fill(generation)
+        if generation.serving() == len(generation.slots):
+            self._next(Step.DONE)
+            self._activate(generation)
+
+    def worker_gone(self, child: Child, how: str) -> None:
+        """A worker of the new generation died."""
+        self._failed_starts += 1
+        if self.step is Step.CANARY or self._failed_starts >= _FAILED_STARTS:
+            self._fail(f"new worker: {how}")
+
+    def _activate(self, generation: Generation) -> None:
+        generation.stage = Stage.ACTIVE
+        old = self._old
+        if old is not None:
+            gone = dropped(old.listeners, generation.listeners)
+            for listener in gone:  # first here: then the workers are the last who can empty its queue
+                listener.close()
+            self._crew.drain(old, [listener.address.text for listener in gone])
+        self._ended(None)
+
+    def _next(self, step: Step) -> None:
+        now = time.monotonic()
+        self.marks.append((self.step.value, now - self._mark))
+        self._mark = now
+        self.step = step
+
+    def abort(self, reason: str) -> None:
+        """Give up whatever step it is in."""
+        if self.step not in (Step.DONE, Step.FAILED):
+            self._fail(reason)
+
+    def _fail(self, reason: str, *, permission: bool = False) -> None:
+        failure = Failure(self.step, reason, permission)
+        self.step = Step.FAILED
+        generation = self.generation
+        if generation is not None:
+            generation.stage = Stage.DRAINING
+            for child in list(generation.children):
+                # A worker that serves may already have clients: it finishes them.
+                event = Event.DRAIN if child.state is State.SERVING else Event.STOP
+                self._crew.apply(generation, child, event, [listener.address.text for listener in self._fresh])
+        for listener in self._fresh:
+            listener.close()
+        self._ended(failure)

@@ -1,0 +1,101 @@
+"""Signals: a clean start, a quiet moment around fork, and a way into the event loop.
+
+The rules:
+
+- A process inherits ignored signals and its mask from whoever started it, so nothing is assumed:
+  `reset_dispositions` first.
+- Handlers only note the signal; the work is done in the loop, which a byte on a pipe wakes.  The pipe is a
+  bell, not a queue: full means "already ringing".
+- Names are written as in kill(1): "TERM", not "SIGTERM".
+"""
+
+from __future__ import annotations
+
+import contextlib
+import faulthandler
+import os
+import signal
+from collections.abc import Iterable, Iterator
+from types import FrameType
+
+# Ignored, as Python does at its start: a closed connection and a full file limit are to be error numbers, not
+# the end.
+_IGNORED = {signal.SIGPIPE, signal.SIGXFSZ}
+_FAULTS = {signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGABRT}
+_FIXED = {signal.SIGKILL, signal.SIGSTOP}
+
+
+def reset_dispositions() -> None:
+    """Undo what was inherited: each signal takes its default action, none is blocked, no bell is rung.
+
+    SIGPIPE and SIGXFSZ are ignored.  SIGINT ends the process, without Python's KeyboardInterrupt.  An active
+    faulthandler keeps its signals.  Also for a child after fork, which must not ring its parent's bell.  Main
+    thread only.
+    """
+    signal.set_wakeup_fd(-1)
+    kept = _FIXED | (_FAULTS if faulthandler.is_enabled() else set())
+    for number in signal.valid_signals() - kept:
+        signal.signal(number, signal.SIG_IGN if number in _IGNORED else signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+
+
+def ignore(names: Iterable[str]) -> None:
+    """Ignore the signals of these names."""
+    for name in names:
+        signal.signal(_number(name), signal.SIG_IGN)
+
+
+@contextlib.contextmanager
+def blocked_signals() -> Iterator[None]:
+    """Hold all signals back meanwhile.  Around fork: else a handler of the parent may run in the child."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+class Wakeup:
+    """Signals as events: `fd` becomes readable when an installed signal has come; `take` tells which.
+
+    One instance per process, made in the main thread.  A child calls `reset_dispositions` and then `close`.
+    """
+
+    __slots__ = ("_names", "_pending", "_writer", "fd")
+
+    def __init__(self) -> None:
+        self.fd, self._writer = os.pipe()
+        os.set_blocking(self.fd, False)
+        os.set_blocking(self._writer, False)
+        self._names: dict[int, str] = {}
+        # A set, as one `add` can't be torn by a second handler that runs inside the first; `bits |= bit` can.
+        self._pending: set[int] = set()
+        signal.set_wakeup_fd(self._writer, warn_on_full_buffer=False)
+
+    def install(self, names: Iterable[str]) -> None:
+        """Catch the signals of these names.  Their order is the priority in which `take` returns them."""
+        for name in names:
+            number = _number(name)
+            self._names[number] = name
+            signal.signal(number, self._note)
+
+    def take(self) -> list[str]:
+        """Names of the signals since the last call, most important first; several of one kind count once."""
+        # The bell first: a signal after this rings again, so none is left without a wake-up.
+        with contextlib.suppress(BlockingIOError):
+            while os.read(self.fd, 4096):
+                pass
+        pending, self._pending = self._pending, set()
+        return [name for number, name in self._names.items() if number in pending]
+
+    def close(self) -> None:
+        signal.set_wakeup_fd(-1)
+        os.close(self.fd)
+        os.close(self._writer)
+
+    def _note(self, number: int, _frame: FrameType | None) -> None:
+        self._pending.add(number)
+
+
+def _number(name: str) -> signal.Signals:
+    return signal.Signals[f"SIG{name}"]

@@ -1,0 +1,122 @@
+"""Takes new connections from one shared listener.
+
+Rules:
+
+- Every worker waits on the same socket with EPOLLEXCLUSIVE, takes one connection, and puts its own registration at the
+  end of the kernel's queue again; so the next connection goes to another worker that is waiting.
+- A worker only ever closes its copy of a listener.  `shutdown` would stop it for everybody.
+- Out of descriptors or memory: stop listening for a moment instead of spinning, say so once, go on by itself.
+"""
+
+from __future__ import annotations
+
+import errno
+import socket
+
+from httpd.config import schema
+from httpd.content.sites import SiteTable
+from httpd.system.poller import EXCLUSIVE, IN
+from httpd.worker.connection import Connection
+from httpd.worker.context import Context
+from httpd.worker.exchange import Mount
+
+PAUSE = 0.25  # seconds
+_NEVER = float("inf")
+_EXHAUSTED = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
+_ALONE = 16  # connections taken at once by a worker that shares with nobody
+
+
+class Acceptor:
+    """One listener in one worker.  `shared` says whether other workers take from it too."""
+
+    def __init__(self, context: Context, sock: socket.socket, address: schema.Address, tables: SiteTable[Mount],
+                 *, shared: bool) -> None:  # fmt: skip
+        self.address = address
+        self.sock = sock
+        self._context = context
+        self._tables = tables
+        self._fd = sock.fileno()
+        self._batch = 1 if shared else _ALONE
+        self._listening = False
+        self._resume_at = _NEVER
+        self._port = address.port if address.kind == "unix" else sock.getsockname()[1]
+
+    def start(self) -> None:
+        """Begin to wait for connections."""
+        self._listening = True
+        self._context.handlers[self._fd] = self._on_ready
+        self._context.poller.register(self._fd, IN | EXCLUSIVE)
+
+    def _stop(self) -> None:
+        if self._listening:
+            self._listening = False
+            self._context.forget(self._fd)
+
+    def _on_ready(self, mask: int) -> None:
+        context = self._context
+        for _ in range(self._batch):
+            if not self._take():
+                break
+        if self._listening:
+            if len(context.connections) >= context.limits.connections:
+                self._pause("connection limit reached")
+            elif self._batch == 1:
+                context.poller.unregister(self._fd)
+                context.poller.register(self._fd, IN | EXCLUSIVE)
+
+    def _take(self) -> bool:
+        """Accept one connection; False when there is none or it can't be taken."""
+        context = self._context
+        try:
+            sock, peer = self.sock.accept()
+        except BlockingIOError:
+            return False
+        except OSError as error:
+            if error.errno in _EXHAUSTED:
+                self._pause(str(error))
+                return False
+            return True  # that one client is gone: ECONNABORTED, EPROTO, ENETDOWN ...
+        context.accepted += 1
+        sock.setblocking(False)
+        client = peer[0].encode() if isinstance(peer, tuple) else b"unix:"
+        Connection(context, sock, client, self._port, self._tables).on_input()
+        return True
+
+    def _pause(self, reason: str) -> None:
+        self._stop()
+        if self._resume_at == _NEVER:
+            self._context.paused += 1
+        self._resume_at = self._context.now + PAUSE
+        self._context.errors.limited(f"accept {reason}", 10).warning(
+            "not accepting for a moment", listener=self.address.text, reason=reason,
+            connections=len(self._context.connections),
+        )  # fmt: skip
+
+    @property
+    def due(self) -> float:
+        """When a pause ends (monotonic seconds); infinity when there is none."""
+        return self._resume_at
+
+    def resume(self, now: float) -> None:
+        """End a pause that is over and has room again."""
+        if now < self._resume_at:
+            return
+        if len(self._context.connections) >= self._context.limits.connections:
+            self._resume_at = now + PAUSE
+        else:
+            self._end_pause()
+            self.start()
+
+    def _end_pause(self) -> None:
+        if self._resume_at < _NEVER:
+            self._resume_at = _NEVER
+            self._context.paused -= 1
+
+    def close(self, *, empty_queue: bool) -> None:
+        """Give up the listener, first taking what waits in its queue if nobody else will."""
+        self._stop()
+        if empty_queue:
+            while len(self._context.connections) < self._context.limits.connections and self._take():
+                pass
+        self._end_pause()
+        self.sock.close()

@@ -1,0 +1,336 @@
+"""One client connection on the worker's loop: when to read, what to send, when to stop.
+
+    IDLE -> HEAD -> (BODY) -> ANSWER -> IDLE      with keep-alive
+                                 |
+                                 +-> LINGER -> closed
+
+Rules:
+
+- A connection costs a descriptor, never a thread.  Between events nothing of it runs; `deadline` is looked at by the
+  loop's sweep, so keeping a deadline is one assignment.
+- What a request costs at least: recv, stat of the file, send.  The poller hears of a connection only when it has to
+  wait, and again only when what it waits for changes.
+- While an answer is on its way nothing is read: the client's next requests wait in the kernel (back-pressure).
+- Every close that may meet unread input lingers: SHUT_WR, read to the end or `LINGER` seconds, close.  A plain close
+  would answer with RST and could destroy a response that is already in the client's buffers (RFC 9112 9.6).
+"""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Callable
+
+from httpd.content.cache import Entry
+from httpd.content.sites import Site, SiteTable
+from httpd.logs.access_log import AccessLog
+from httpd.protocol.conditional import evaluate
+from httpd.protocol.messages import FieldList, ProtocolError, Request
+from httpd.protocol.receiver import ON_END_OF_INPUT, ON_TIMEOUT, Phase, Receiver
+from httpd.protocol.writer import CLOSE, KEEP_ALIVE, OPEN, rest_of_head
+from httpd.system.pending import input_pending
+from httpd.system.poller import IN, OUT
+from httpd.worker.context import Context
+from httpd.worker.exchange import Mount, Reply, refusal
+from httpd.worker.record import Record
+from httpd.worker.sender import Sender
+
+RECV = 64 * 1024  # bytes asked for by one read
+LINGER = 2.0  # seconds
+DRAIN_IDLE = 1.0  # seconds an idle connection is kept while draining, for a request that may be on its way
+
+# With one of these a cached file is not simply sent.
+_NARROWING = frozenset((b"range", b"if-match", b"if-none-match", b"if-modified-since", b"if-unmodified-since"))
+_NO_FIELDS: FieldList = ()
+
+
+class Connection:
+    """A client, from accept to close.  `on_event` is what its next event means; `mask` what the poller waits for."""
+
+    __slots__ = (
+        "_close", "_context", "_fd", "_log", "_mask", "_moved", "_phase", "_receiver", "_record", "_request", "_sender",
+        "_since", "_sock", "_tables", "deadline",
+    )  # fmt: skip
+
+    def __init__(
+        self, context: Context, sock: socket.socket, client: bytes, port: int, tables: SiteTable[Mount]
+    ) -> None:
+        self._context = context
+        self._sock = sock
+        self._fd = sock.fileno()
+        self._tables = tables
+        self._record = Record(client, port)
+        self._receiver = Receiver(context.head_limits)
+        self._sender = Sender(sock)
+        self._phase = Phase.IDLE
+        self._mask = 0
+        self._moved = 0  # bytes since `_since`, for min_rate
+        self._since = 0.0
+        self._close = False
+        self._request: Request | None = None
+        self._log: AccessLog | None = None
+        self.deadline = context.now + context.timeouts.head
+        context.connections[self._fd] = self
+
+    # Reading
+
+    def on_input(self, mask: int = IN) -> None:
+        """The socket has something to read, or its end, or an error."""
+        try:
+            data = self._sock.recv(RECV)
+        except BlockingIOError:
+            self._wait(IN, self.on_input)
+            return
+        except OSError:
+            self.close()
+            return
+        if data:
+            self._pump(data)
+        else:
+            self._end_of_input()
+
+    def _pump(self, data: bytes) -> None:
+        """Answer all that has been received, one request after the other."""
+        receiver = self._receiver
+        try:
+            while True:
+                if receiver.body is None:
+                    request = receiver.next_request(data)
+                    if request is None:
+                        break
+                    ready = not request.length or self._decline_body(request)
+                else:
+                    request = self._request
+                    assert request is not None
+                    ready = self._read_body(data, request)
+                if ready and not self._serve(request):
+                    return
+                if not receiver.pending:
+                    break
+                data = b""
+        except ProtocolError as error:
+            self._refuse(error)
+            return
+        if receiver.body is None and receiver.pending and self._phase is not Phase.HEAD:
+            self._phase = Phase.HEAD
+            self.deadline = self._context.now + self._context.timeouts.head
+        if self._mask != IN:
+            self._wait(IN, self.on_input)
+
+    def _decline_body(self, request: Request) -> bool:
+        """Whether to answer now although a body was announced.
+
+        A small one is read first, so that a broken one is seen.  With Expect: 100-continue the final status is the
+        answer (RFC 9110 10.1.1); whether the body then still comes can't be known, so the connection ends.
+        """
+        if request.expect or request.length > self._context.limits.body_memory:
+            self._close = True
+            return True
+        self._request = request
+        self._phase = Phase.BODY
+        self._since, self._moved = self._context.now, 0
+        self.deadline = self._context.now + self._context.timeouts.body
+        return False
+
+    def _read_body(self, data: bytes, request: Request) -> bool:
+        """Take in body bytes; True when it is time to answer."""
+        context = self._context
+        self._moved += len(data)
+        self.deadline = context.now + context.timeouts.body
+        self._receiver.next_body(data)
+        if self._receiver.body is None:
+            return True
+        if self._moved > context.limits.body_memory:  # chunked, and more than anybody here wants
+            self._close = True
+            return True
+        return False
+
+    def _end_of_input(self) -> None:
+        phase = self._receiver.phase
+        status = ON_END_OF_INPUT[phase]
+        if status is None:
+            self.close()
+        else:
+            self._refuse(ProtocolError(status, "the client stopped sending"))
+
+    # Answering
+
+    def _serve(self, request: Request) -> bool:
+        """Answer one request.  True when the answer is out and the connection may go on to the next."""
+        context = self._context
+        context.requests += 1
+        site = self._tables.known.get(request.host) or self._tables.find(request.host)
+        if context.draining or not request.keep_alive:
+            self._close = True
+        record = self._record
+        record.request, record.vhost, record.started = request, site.name, context.now
+        entry = site.files.get(request.path)
+        if entry is not None and request.method in entry.methods and not request.length and entry.fresh(context.now):
+            entry.used = True
+            if _NARROWING.isdisjoint(request.fields):
+                if entry.small:
+                    return self._send_entry(request, entry, 200)
+            elif b"range" not in request.fields and (
+                evaluate(request.fields, request.method, entry.validators, int(context.wall)) == 304
+            ):
+                return self._send_entry(request, entry, 304)
+        return self._send_reply(request, self._reply(site, request))
+
+    def _reply(self, site: Site[Mount], request: Request) -> Reply:
+        return self._context.responder.respond(site, request, self._context.wall, self._context.now)
+
+    def _persistence(self, request: Request | None) -> int:
+        if self._close:
+            return CLOSE
+        return OPEN if request is None or request.minor else KEEP_ALIVE
+
+    def _send_entry(self, request: Request, entry: Entry, status: int) -> bool:
+        """The hot path: a head made beforehand and a body in memory, in one send."""
+        tail, sent = (entry.tail, entry.body) if status == 200 else (entry.unchanged, 0)
+        if sent and request.method == b"HEAD":
+            tail, sent = tail[: entry.head], 0
+        record = self._record
+        record.status, record.sent, record.response_fields = status, sent, entry.fields
+        head = self._context.preambles.get(status, self._persistence(request))
+        record.wire = len(head) + len(tail)
+        self._log = entry.log
+        self._phase = Phase.ANSWER
+        return self._sent(self._sender.start(head + tail, sent))
+
+    def _send_reply(self, request: Request | None, reply: Reply) -> bool:
+        if reply.close:
+            self._close = True
+        record = self._record
+        record.status, record.sent, record.response_fields = reply.status, 0, reply.fields
+        head = self._context.preambles.get(reply.status, self._persistence(request))
+        head += rest_of_head(reply.status, reply.fields, reply.length)
+        self._log = reply.log
+        self._phase = Phase.ANSWER
+        body = sum(len(part) if isinstance(part, bytes) else part.length for part in reply.parts)
+        record.sent, record.wire = body, len(head) + body
+        return self._sent(self._sender.start(head, body, reply.parts))
+
+    def _sent(self, moved: int) -> bool:
+        """Look at how far sending came.  True when the answer is out and the connection may go on."""
+        context = self._context
+        if moved < 0:
+            self._finish_record(complete=False)
+            self.close()
+            return False
+        if self._sender.left:
+            if self._mask != OUT:
+                self._since, self._moved = context.now, 0
+                self._wait(OUT, self._on_output)
+            self._moved += moved
+            self.deadline = context.now + context.timeouts.write
+            return False
+        self._finish_record(complete=True)
+        if self._close:
+            self._part()
+            return False
+        self._phase = Phase.IDLE
+        self._since = 0.0
+        self.deadline = context.now + (DRAIN_IDLE if context.draining else context.timeouts.keepalive)
+        return True
+
+    def _on_output(self, mask: int) -> None:
+        if self._sent(self._sender.go_on()):
+            if self._receiver.pending:
+                self._pump(b"")
+            else:
+                self._wait(IN, self.on_input)
+
+    def _finish_record(self, *, complete: bool) -> None:
+        log = self._log
+        if log is None:
+            return
+        record = self._record
+        record.keepalive = not self._close
+        if not complete:
+            record.wire -= self._sender.left
+            record.sent = max(0, record.sent - self._sender.left)
+        if log.needs_clock:
+            record.duration = time.monotonic() - record.started
+        log.add(record, self._context.wall)
+
+    # Ending
+
+    def _refuse(self, error: ProtocolError) -> None:
+        """Answer what broke the protocol or ran out of time, and end the connection."""
+        context, record = self._context, self._record
+        raw = self._receiver.pending.lstrip(b"\r\n")
+        record.request = self._request if self._receiver.phase is Phase.BODY else None
+        if record.request is None:
+            record.raw = raw[: context.limits.request_line].split(b"\n", 1)[0].rstrip(b"\r")
+        record.started, record.vhost = context.now, b"-"
+        context.errors.debug("refused", client=record.client, status=error.status, reason=error.reason)
+        self._close = True
+        self._send_reply(None, refusal(error.status, raw.startswith(b"HEAD "), context.log))
+
+    def _part(self) -> None:
+        """Close behind the last answer, lingering if the client may still be sending."""
+        if self._receiver.pending or self._receiver.body is not None or input_pending(self._fd):
+            self._linger()
+        else:
+            self.close()
+
+    def _linger(self) -> None:
+        try:
+            self._sock.shutdown(socket.SHUT_WR)
+        except OSError:
+            self.close()
+            return
+        self._phase = Phase.LINGER
+        self._since = 0.0
+        self.deadline = self._context.now + LINGER
+        self._wait(IN, self._on_linger)
+
+    def _on_linger(self, mask: int) -> None:
+        try:
+            if not self._sock.recv(RECV):
+                self.close()
+        except BlockingIOError:
+            pass
+        except OSError:
+            self.close()
+
+    def close(self) -> None:
+        """Let go of the socket and of every file that was to be sent."""
+        context = self._context
+        if context.connections.pop(self._fd, None) is None:
+            return
+        self._sender.abandon()
+        if self._mask:
+            context.forget(self._fd)
+        self._sock.close()
+
+    # The loop's sweep
+
+    def sweep(self, now: float) -> None:
+        """Look at the deadline and at the rate; called about once a second."""
+        if now < self.deadline and not (self._since and self._too_slow(now)):
+            return
+        status = ON_TIMEOUT[self._phase]
+        if status is not None:
+            self._refuse(ProtocolError(status, "the client was too slow"))
+        elif self._phase is Phase.IDLE:
+            self._linger()
+        else:
+            if self._phase is Phase.ANSWER:
+                self._finish_record(complete=False)
+            self.close()
+
+    def _too_slow(self, now: float) -> bool:
+        timeouts = self._context.timeouts
+        grace = timeouts.body if self._phase is Phase.BODY else timeouts.write
+        age = now - self._since
+        return age > grace and self._moved < timeouts.min_rate * age
+
+    def drain(self) -> None:
+        """The next request will be the last.  An idle connection gets a moment for one that is on its way."""
+        if self._phase is Phase.IDLE:
+            self.deadline = min(self.deadline, self._context.now + DRAIN_IDLE)
+
+    def _wait(self, mask: int, handler: Callable[[int], None]) -> None:
+        self._context.watch(self._fd, mask, self._mask, handler)
+        self._mask = mask

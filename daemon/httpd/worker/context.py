@@ -1,0 +1,69 @@
+"""What the connections of one worker share: the loop's time, the poller, the sites, limits and counters."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+from httpd.config import schema
+from httpd.content.cache import FileCache
+from httpd.logs.access_log import AccessLog
+from httpd.logs.errors import ErrorLog
+from httpd.protocol.messages import HeadLimits
+from httpd.protocol.writer import Preambles
+from httpd.system.poller import Poller
+from httpd.worker.exchange import Responder
+
+
+class Watched(Protocol):
+    """A connection as the loop's sweep sees it."""
+
+    deadline: float
+
+    def sweep(self, now: float) -> None: ...
+
+    def drain(self) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class Context:
+    """One per worker.  `now` (monotonic seconds) and `wall` (seconds since the epoch) are those of the loop's round."""
+
+    __slots__ = (
+        "accepted", "connections", "dirty", "draining", "errors", "files", "handlers", "head_limits", "limits", "log",
+        "now", "paused", "poller", "preambles", "requests", "responder", "timeouts", "wall",
+    )  # fmt: skip
+
+    def __init__(self, config: schema.Config, poller: Poller, errors: ErrorLog) -> None:
+        limits = config.limits
+        self.now = self.wall = 0.0
+        self.poller = poller
+        self.handlers: dict[int, Callable[[int], None]] = {}
+        self.connections: dict[int, Watched] = {}
+        self.dirty: list[AccessLog] = []
+        self.errors = errors
+        self.limits = limits
+        self.timeouts = config.timeouts
+        self.head_limits = HeadLimits(limits.request_line, limits.head, limits.fields, limits.body)
+        self.preambles = Preambles()
+        self.files = FileCache(limits.file_cache)
+        self.log: AccessLog | None = None  # for what can't be given to a site
+        self.responder = Responder(self.files, errors)
+        self.draining = False
+        self.requests = 0
+        self.accepted = 0
+        self.paused = 0  # listeners that pause for want of room
+
+    def watch(self, fd: int, mask: int, before: int, handler: Callable[[int], None]) -> None:
+        """Have `handler` called when `fd` shows one of `mask`; `before` is what it was watched for, 0 for nothing."""
+        self.handlers[fd] = handler
+        if not before:
+            self.poller.register(fd, mask)
+        elif before != mask:
+            self.poller.modify(fd, mask)
+
+    def forget(self, fd: int) -> None:
+        """Stop watching `fd`, which is about to be closed."""
+        del self.handlers[fd]
+        self.poller.unregister(fd)

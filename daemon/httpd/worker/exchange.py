@@ -1,0 +1,176 @@
+"""One exchange without I/O on the socket: a parsed request in, a complete reply out.
+
+    site (Host) -> method known? -> path -> mount -> Response -> preconditions and Range -> error page -> Reply
+
+Rules:
+
+- Everything that answers is a mount with an `answer` method; this module knows no kind of mount.
+- An error that a client or the file system causes is a status; only a defect of this program is a traceback in the
+  error log, and the client gets 500.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from httpd.config import schema
+from httpd.content import cache, pages, paths, types
+from httpd.content.sites import Site
+from httpd.logs.access_log import AccessLog
+from httpd.logs.errors import ErrorLog
+from httpd.protocol.messages import REASONS, Body, FieldList, FileBody, MultiBody, Request, Response
+from httpd.protocol.narrow import file_of, narrow
+
+# Methods of RFC 9110 and RFC 5789.  Another one is 501; one that a mount does not want is 405 (RFC 9110 15.5.6).
+KNOWN_METHODS = frozenset((b"GET", b"HEAD", b"POST", b"PUT", b"DELETE", b"CONNECT", b"OPTIONS", b"TRACE", b"PATCH"))
+_ALLOWED_EVERYWHERE = (b"Allow", b"GET, HEAD, OPTIONS")
+_NO_ROOM = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
+_ERROR_PAGE_LIMIT = 1024 * 1024  # bytes
+
+Part = bytes | FileBody
+
+
+class Mount(Protocol):
+    """What every kind of mount offers."""
+
+    prefix: bytes
+    settings: schema.Settings
+    log: AccessLog | None
+
+    def answer(
+        self, request: Request, path: bytes, wall: float, now: float
+    ) -> tuple[Response, cache.Entry | None]: ...
+
+
+@dataclass(slots=True)
+class Reply:
+    """What goes out: status, fields without those of the connection, the body in parts, and who logs it."""
+
+    status: int
+    fields: FieldList
+    parts: list[Part] = field(default_factory=list)
+    length: int = 0
+    close: bool = False
+    log: AccessLog | None = None
+
+
+class Responder:
+    """Answers requests with the sites of one worker."""
+
+    def __init__(self, files: cache.FileCache, errors: ErrorLog) -> None:
+        self._files = files
+        self._errors = errors
+
+    def respond(self, site: Site[Mount], request: Request, wall: float, now: float) -> Reply:
+        """The reply to `request`.  `wall` is seconds since the epoch, `now` monotonic seconds."""
+        settings, log = site.settings, site.log
+        response: Response | None = None
+        try:
+            entry = site.files.get(request.path)
+            if entry is not None and request.method in entry.methods and entry.fresh(now):
+                response = _from_entry(entry)
+                settings, log = entry.settings, entry.log
+            if response is None:
+                mount, response = self._answer(site, request, wall, now)
+                if mount is not None:
+                    settings, log = mount.settings, mount.log
+        except paths.PathError as error:
+            response = Response(error.status, close=True)
+        except OSError as error:
+            response = self._failed(request, error)
+        response = self._narrow(request, response, wall)
+        if response.status >= 400 and not response.length:
+            self._add_page(response, settings)
+        return self._reply(request, response, log)
+
+    def _answer(self, site: Site[Mount], request: Request, wall: float, now: float) -> tuple[Mount | None, Response]:
+        if request.method not in KNOWN_METHODS:
+            return None, Response(501)
+        if request.path == b"*":  # RFC 9110 9.3.7: the server as a whole
+            return None, Response(200, [_ALLOWED_EVERYWHERE])
+        if not request.path:  # CONNECT: what follows may be another protocol
+            return None, Response(405, [_ALLOWED_EVERYWHERE], close=True)
+        path = paths.normalize(paths.decode(request.path))
+        mount = site.route(path)
+        if mount is None:
+            return None, Response(404)
+        response, entry = mount.answer(request, path, wall, now)
+        if entry is not None:
+            self._files.add(site.files, request.path, entry)
+        return mount, response
+
+    def _failed(self, request: Request, error: OSError) -> Response:
+        status = 503 if error.errno in _NO_ROOM else 500
+        log = self._errors.limited(f"answer {error.errno}", 10)
+        log.error("cannot answer", target=request.target, error=str(error))
+        return Response(status, [(b"Retry-After", b"1")] if status == 503 else [])
+
+    def _narrow(self, request: Request, response: Response, wall: float) -> Response:
+        boundary = os.urandom(12).hex().encode() if b"range" in request.fields else b""
+        narrowed = narrow(request.fields, request.method, response, int(wall), boundary)
+        fd = file_of(response.body)
+        if fd is not None and file_of(narrowed.body) != fd:
+            os.close(fd)
+        return narrowed
+
+    def _add_page(self, response: Response, settings: schema.Settings) -> None:
+        code = str(response.status)
+        for key in (code, code[0] + "xx"):
+            file = settings.error_pages.get(key)
+            if file is None:
+                continue
+            try:
+                response.body = _read_page(file)
+            except OSError as error:
+                self._errors.limited(file, 60).warning("cannot read error page", error=str(error))
+                continue
+            name = os.fsencode(os.path.basename(file))
+            response.fields.append((b"Content-Type", types.media_type(name, settings.types, settings.charset)))
+            return
+        reason = REASONS.get(response.status, b"").decode()
+        response.body = pages.error_page(response.status, reason, "")
+        response.fields.append((b"Content-Type", b"text/html; charset=utf-8"))
+
+    def _reply(self, request: Request, response: Response, log: AccessLog | None) -> Reply:
+        reply = Reply(response.status, response.fields, close=response.close, log=log)
+        body = response.body
+        parts = body.parts if isinstance(body, MultiBody) else [body]
+        reply.length = sum(len(part) if isinstance(part, bytes) else part.length for part in parts)
+        if request.method == b"HEAD" or response.status in (204, 304):
+            drop(body)
+        else:
+            reply.parts = [part for part in parts if part]
+        return reply
+
+
+def _from_entry(entry: cache.Entry) -> Response | None:
+    """The whole file of a fresh cache entry; None when it changed in this very moment."""
+    body: Body = entry.tail[entry.head :]
+    if not entry.small:
+        fd = entry.open()
+        if fd < 0:
+            return None
+        body = FileBody(fd, 0, entry.body)
+    return Response(200, list(entry.fields), body, entry.validators, ranges=True)
+
+
+def refusal(status: int, head_only: bool, log: AccessLog | None) -> Reply:
+    """The reply to something that is not a request: always the end of the connection."""
+    page = pages.error_page(status, REASONS.get(status, b"").decode(), "")
+    fields = [(b"Content-Type", b"text/html; charset=utf-8")]
+    return Reply(status, fields, [] if head_only else [page], len(page), close=True, log=log)
+
+
+def drop(body: Body) -> None:
+    """Close the file behind a body that will not be sent."""
+    fd = file_of(body)
+    if fd is not None:
+        os.close(fd)
+
+
+def _read_page(path: str) -> bytes:
+    with open(path, "rb") as file:
+        return file.read(_ERROR_PAGE_LIMIT)

@@ -1,0 +1,127 @@
+"""The event loop of a worker.
+
+    poll -> handlers of what is ready -> hand the round's log lines on -> sweep deadlines
+
+Rules:
+
+- One round never waits for anything but the poller.
+- Time is read once per round: everything in a round happens "now".
+- Deadlines are coarse: every `tick` all connections are looked at.  With nothing open there is no tick: an idle worker
+  sleeps until something happens.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from httpd.worker.acceptor import Acceptor
+from httpd.worker.context import Context
+
+_FINEST, _COARSEST = 0.05, 1.0  # seconds between two sweeps
+
+
+class Loop:
+    """Runs until `stop`, or while draining until the last connection is gone."""
+
+    def __init__(self, context: Context, acceptors: list[Acceptor], after_round: Callable[[], None]) -> None:
+        self._context = context
+        self._acceptors = acceptors
+        self._after_round = after_round
+        self._stopped = False
+        timeouts = context.timeouts
+        shortest = min(timeouts.head, timeouts.body, timeouts.write, timeouts.keepalive)
+        self._tick = max(_FINEST, min(_COARSEST, shortest / 4))
+        self._next_sweep = 0.0
+        self._drain_ends = float("inf")
+
+    def run(self) -> None:
+        """The loop itself."""
+        context = self._context
+        poll, handlers, preambles = context.poller.poll, context.handlers, context.preambles
+        self._tell_time()
+        while not self._stopped:
+            events = poll(self._timeout())
+            now = context.now = time.monotonic()
+            wall = context.wall = time.time()
+            if int(wall) != preambles.second:
+                preambles.at(int(wall))
+            for fd, mask in events:
+                handler = handlers.get(fd)
+                if handler is not None:
+                    try:
+                        handler(mask)
+                    except Exception as error:
+                        self._defect(fd, error)
+            if context.paused:
+                self._resume(now)
+            if now >= self._next_sweep:
+                self._sweep(now)
+            self.hand_on_logs()
+            self._after_round()
+            if context.draining and (not context.connections or now >= self._drain_ends):
+                break
+
+    def _tell_time(self) -> None:
+        self._context.now = time.monotonic()
+        self._context.wall = time.time()
+        self._context.preambles.at(int(self._context.wall))
+
+    def _timeout(self) -> float:
+        context = self._context
+        if not context.connections and not context.paused:
+            return -1
+        until = self._next_sweep if context.connections else context.now + _COARSEST
+        for acceptor in self._acceptors if context.paused else ():
+            until = min(until, acceptor.due)
+        return max(0.0, until - context.now)
+
+    def _resume(self, now: float) -> None:
+        for acceptor in self._acceptors:
+            acceptor.resume(now)
+
+    def _sweep(self, now: float) -> None:
+        self._next_sweep = now + self._tick
+        for connection in list(self._context.connections.values()):
+            connection.sweep(now)
+
+    def hand_on_logs(self) -> None:
+        """Give the lines of this round to the logs."""
+        dirty = self._context.dirty
+        if dirty:
+            for log in dirty:
+                log.hand_on()
+            dirty.clear()
+
+    def _defect(self, fd: int, error: Exception) -> None:
+        self._context.errors.error("defect while serving a connection", exception=error)
+        connection = self._context.connections.get(fd)
+        if connection is not None:
+            connection.close()
+
+    def drain(self, seconds: float, emptied: Callable[[Acceptor], bool]) -> None:
+        """Stop accepting, let requests finish for at most `seconds`, then end.
+
+        `emptied` says for a listener whether its queue has to be emptied, because nobody else will accept from it.
+        """
+        context = self._context
+        self._drain_ends = min(self._drain_ends, context.now + seconds)
+        if context.draining:
+            return
+        context.draining = True
+        for acceptor in self._acceptors:
+            acceptor.close(empty_queue=emptied(acceptor))
+        self._acceptors.clear()
+        for connection in list(context.connections.values()):
+            connection.drain()
+        self._next_sweep = 0.0
+
+    def stop(self) -> None:
+        """End after this round."""
+        self._stopped = True
+
+    def close_all(self) -> None:
+        """Cut what is still open."""
+        for connection in list(self._context.connections.values()):
+            connection.close()
+        self.hand_on_logs()

@@ -1,0 +1,115 @@
+"""The sending half of a connection: one head, then parts that are bytes or stretches of open files.
+
+Rules:
+
+- A head and a small body leave in one send; a head before a file goes with MSG_MORE, so that it shares the first
+  packet with the file's first bytes.
+- The sender owns the descriptors of the files it was given and closes each when its last stretch is out.
+- A file that ends before its stretch (it was truncated meanwhile) fails the send: the promised length can't be kept, so
+  the connection has to end.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+
+from httpd.protocol.messages import FileBody
+from httpd.worker.exchange import Part
+
+FAILED = -1
+_MSG_MORE = getattr(socket, "MSG_MORE", 0)
+_JOIN = 128 * 1024  # a head and bytes up to this size are joined
+_SLICE = 1024 * 1024  # bytes given to one send
+_STRETCH = 0x7FFF_0000  # bytes asked of one sendfile
+
+
+class Sender:
+    """Sends one answer at a time on a non-blocking socket.  `left` is how many bytes are still to go."""
+
+    __slots__ = ("_fd", "_parts", "_sock", "left")
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock = sock
+        self._fd = sock.fileno()
+        self._parts: list[Part | memoryview] = []
+        self.left = 0
+
+    def start(self, head: bytes, body: int, parts: list[Part] | None = None) -> int:
+        """Send `head` and `parts` (of `body` bytes together) as far as the socket takes them.
+
+        Returns the number of bytes sent now, or `FAILED` when the connection is of no more use.
+        """
+        if parts is None:
+            self.left = len(head)
+            more = 0
+        else:
+            first = parts[0] if parts else b""
+            if isinstance(first, bytes) and len(first) <= _JOIN:
+                head += first
+                parts = parts[1:]
+            self.left = len(head) + sum(_size(part) for part in parts)
+            more = _MSG_MORE if parts else 0
+        try:
+            sent = self._sock.send(head, more)
+        except BlockingIOError:
+            sent = 0
+        except OSError:
+            sent = FAILED
+        if sent == self.left:
+            self.left = 0
+            return sent
+        self._parts = list(parts or ())
+        if sent < 0:
+            return sent
+        self.left -= sent
+        if sent < len(head):
+            self._parts.insert(0, memoryview(head)[sent:])
+            return sent
+        further = self.go_on()
+        return further if further < 0 else sent + further
+
+    def go_on(self) -> int:
+        """Send on until the socket is full or all is out; as `start`."""
+        sent = 0
+        try:
+            while self._parts:
+                part = self._parts[0]
+                moved = self._send_file(part) if isinstance(part, FileBody) else self._send_bytes(part)
+                if moved <= 0:
+                    return FAILED
+                sent += moved
+                self.left -= moved
+        except BlockingIOError:
+            pass
+        except OSError:
+            return FAILED
+        return sent
+
+    def _send_bytes(self, part: bytes | memoryview) -> int:
+        sent = self._sock.send(memoryview(part)[:_SLICE])
+        if sent == len(part):
+            del self._parts[0]
+        else:
+            self._parts[0] = memoryview(part)[sent:]
+        return sent
+
+    def _send_file(self, part: FileBody) -> int:
+        sent = os.sendfile(self._fd, part.fd, part.offset, min(part.length, _STRETCH))
+        part.offset += sent
+        part.length -= sent
+        if not part.length:
+            del self._parts[0]
+            if not any(isinstance(other, FileBody) and other.fd == part.fd for other in self._parts):
+                os.close(part.fd)
+        return sent
+
+    def abandon(self) -> None:
+        """Close the files of an answer that will not be finished."""
+        for fd in {part.fd for part in self._parts if isinstance(part, FileBody)}:
+            os.close(fd)
+        self._parts = []
+
+
+def _size(part: Part) -> int:
+    return len(part) if isinstance(part, bytes) else part.length

@@ -1,0 +1,125 @@
+"""The surface against the schema: no key is missing on either side, and every default is said right."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+import tomli
+
+from httpd.config import schema
+from httpd.config.errors import NOT_AVAILABLE, ConfigError
+from httpd.config.kinds import INVALID
+from httpd.config.place import Place, Source
+from httpd.config.surface import DROP_IN, MAIN, homes_of
+from httpd.config.vhost_keys import SETTINGS, SETTINGS_LATER
+
+TABLES = {table.name: table for table in MAIN.tables}
+PAIRS = [
+    ("server", schema.Server, {"include"}),
+    ("timeouts", schema.Timeouts, set()),
+    ("limits", schema.Limits, set()),
+    ("log", schema.Log, set()),
+    ("defaults", schema.Settings, set()),
+]
+LATER = {
+    "server": ("preload",),
+    "limits": ("connections_per_client",),
+    "defaults": SETTINGS_LATER,
+    "vhost": ("cgi", "handler", *SETTINGS_LATER),
+}
+OTHERS = {"server": {"listen", "run_dir"}}  # their defaults are made by `load`
+
+
+def read(kind, value):
+    problems: list[ConfigError] = []
+    result = kind.read(value, Place(Source("f", "/f", {}, {}, problems), ("key",)))
+    return result, problems
+
+
+@pytest.mark.parametrize(("name", "struct", "extra"), PAIRS)
+def test_keys_are_the_fields_of_the_schema(name, struct, extra):
+    assert {key.name for key in TABLES[name].keys} == {*struct.__struct_fields__, *extra}
+
+
+@pytest.mark.parametrize(("name", "struct", "extra"), PAIRS)
+def test_defaults_are_those_of_the_schema(name, struct, extra):
+    defaults = struct()
+    for key in TABLES[name].keys:
+        if key.name in extra or key.name in OTHERS.get(name, ()) or key.default.startswith("("):
+            continue
+        result, problems = read(key.kind, tomli.loads(f"value = {key.default}")["value"])
+        assert not problems
+        assert result == getattr(defaults, key.name), key.name
+
+
+def every_key():
+    def visit(table):
+        yield from table.keys
+        for inner in table.tables:
+            yield from visit(inner)
+
+    return list({id(key): key for key in visit(MAIN)}.values())
+
+
+@pytest.mark.parametrize("key", every_key(), ids=lambda key: key.name)
+def test_every_example_is_valid(key):
+    result, problems = read(key.kind, tomli.loads(f"value = {key.kind.example}")["value"])
+    assert result is not INVALID
+    assert not problems
+
+
+@pytest.mark.parametrize("name", sorted(LATER))
+def test_later_keys_are_refused_by_name(name, bad):
+    assert TABLES[name].later == LATER[name]
+    header = "[[vhost]]" if name == "vhost" else f"[{name}]"
+    text = f"{header}\n" + "".join(f"{word} = 1\n" for word in LATER[name])
+    if name == "vhost":
+        text = text.replace("[[vhost]]", '[[vhost]]\nroot = "/srv"')
+    messages = bad(text)
+    assert [message.partition(": ")[2].partition(": ")[2] for message in messages] == [NOT_AVAILABLE] * len(LATER[name])
+
+
+def test_mounts_refuse_later_settings():
+    directory, redirect = TABLES["vhost"].tables
+    assert directory.later == ("handler", *SETTINGS_LATER)
+    assert redirect.later == SETTINGS_LATER
+
+
+def test_no_key_is_both_there_and_later():
+    def visit(table):
+        assert not set(table.known()) & set(table.later)
+        for inner in table.tables:
+            visit(inner)
+
+    visit(MAIN)
+
+
+def test_settings_stand_on_every_vhost_and_mount():
+    vhost = TABLES["vhost"]
+    for table in (TABLES["defaults"], vhost, *vhost.tables):
+        assert all(key in table.keys for key in SETTINGS)
+
+
+def test_drop_ins_hold_vhosts_and_defaults():
+    assert DROP_IN.known() == ["defaults", "vhost"]
+
+
+@pytest.mark.parametrize(
+    ("name", "homes"),
+    [
+        ("workers", ["[server]"]),
+        ("timeouts", ["[timeouts]"]),
+        ("directory", ["[[vhost.directory]]"]),
+        ("head", ["[timeouts]", "[limits]"]),
+        ("listing", ["[defaults]", "[[vhost]]", "[[vhost.directory]]", "[[vhost.redirect]]"]),
+        ("nothing", []),
+    ],
+)
+def test_homes(name, homes):
+    assert homes_of(name) == homes
+
+
+def test_schema_is_frozen():
+    with pytest.raises(AttributeError):
+        schema.Server().threads = 3
+    assert issubclass(schema.Config, msgspec.Struct)
