@@ -222,8 +222,8 @@ class Daemon:
     def call(self, command: str, **arguments: object) -> dict[str, Any]:
         """A command over the control socket: {code, text, data}."""
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
-            sock.settimeout(PATIENCE)
             sock.connect(str(self.run_dir / "control.sock"))
+            sock.settimeout(PATIENCE)
             sock.sendall(json.dumps({"command": command, "arguments": arguments}).encode() + b"\n")
             with sock.makefile("rb") as answer:
                 found: dict[str, Any] = json.loads(answer.readline())
@@ -267,8 +267,9 @@ class Daemon:
     def access_lines(self, count: int, name: str = "access.log") -> list[str]:
         """The lines of an access log, when it has at least `count`."""
         path = self.place.path / name
-        eventually(lambda: path.exists() and path.read_bytes().count(b"\n") >= count, f"{count} lines in {name}")
-        return path.read_text("latin-1").splitlines()
+        if count:
+            eventually(lambda: path.exists() and path.read_bytes().count(b"\n") >= count, f"{count} lines in {name}")
+        return path.read_text("latin-1").splitlines() if path.exists() else []
 
     def log_lines(self) -> list[str]:
         """What was logged so far, wherever to."""

@@ -58,7 +58,7 @@ def _check_overlaps(table: Checked, listen: Sequence[schema.Address]) -> None:
 
 
 def _includes(wide: schema.Address, narrow: schema.Address) -> bool:
-    if wide.kind != "tcp" or narrow.kind != "tcp" or wide.port != narrow.port or wide.port == 0:
+    if wide.port != narrow.port or wide.port == 0:  # port 0: the kernel chooses, or a unix socket
         return False
     if wide.host == "":
         return narrow.host != ""

@@ -48,7 +48,7 @@ class ConfigError(Exception):
         return one_line(f"{text}; {self.hint}" if self.hint else text)
 
 
-class ConfigErrors(Exception):  # noqa: N818 - many errors, as an exception group
+class ConfigErrors(Exception):
     """All problems of one configuration, sorted by file and line; never empty."""
 
     def __init__(self, problems: Iterable[ConfigError]) -> None:

@@ -2,9 +2,9 @@
 
 Rules:
 
-- Never stale: an entry is used only when `os.stat` of the same path, done for this very request, shows the same file
-  (device, inode, size, mtime, ctime).  A file that changed less than `SETTLED` ago is not kept, because a second write
-  within one clock tick of the kernel would not show.
+- Never stale: an entry is used only when `os.stat` of the same path, done for this very request, shows the same file:
+  device, inode, size, ctime (neither content nor mtime can change without it).  A file that changed less than `SETTLED`
+  ago is not kept, because a second write within one clock tick of the kernel would not show.
 - Never a way out of the root: the path was resolved inside the root when the entry was made; `os.stat` proves that it
   is still the same inode; and after `TRUSTED` seconds the resolution is done again.
 - Bounded: bodies, heads and keys count against `limits.file_cache`; past it entries go by the clock algorithm, so that
@@ -37,7 +37,7 @@ class Entry:
     """
 
     __slots__ = (
-        "_ctime", "_device", "_inode", "_mtime", "body", "checked", "fields", "head", "key", "log", "methods", "owner",
+        "_ctime", "_device", "_inode", "body", "checked", "fields", "head", "key", "log", "methods", "owner",
         "path", "settings", "small", "tail", "unchanged", "used", "validators",
     )  # fmt: skip
 
@@ -45,7 +45,7 @@ class Entry:
         self.path = path
         self.checked = checked
         self._device, self._inode = stat.st_dev, stat.st_ino
-        self._mtime, self._ctime = stat.st_mtime_ns, stat.st_ctime_ns
+        self._ctime = stat.st_ctime_ns
         self.body = stat.st_size
         self.used = False
         self.key = b""
@@ -65,15 +65,20 @@ class Entry:
             stat = os.stat(self.path)
         except OSError:
             return False
-        return self.same(stat) and now - self.checked < TRUSTED
+        return (
+            stat.st_ctime_ns == self._ctime
+            and stat.st_ino == self._inode
+            and stat.st_size == self.body
+            and stat.st_dev == self._device
+            and now - self.checked < TRUSTED
+        )
 
     def same(self, stat: os.stat_result) -> bool:
         """Whether `stat` shows the file that this entry was made from."""
         return (
-            stat.st_mtime_ns == self._mtime
+            stat.st_ctime_ns == self._ctime
             and stat.st_ino == self._inode
             and stat.st_size == self.body
-            and stat.st_ctime_ns == self._ctime
             and stat.st_dev == self._device
         )
 

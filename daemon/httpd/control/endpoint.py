@@ -33,7 +33,7 @@ from httpd.control.wire import (
 from httpd.system.poller import IN, OUT, Poller
 
 SILENCE = 10.0  # seconds
-CLIENTS = 32
+CLIENTS = 256  # at once; the next ones wait in the socket's queue
 _SO_PEERGROUPS = 59  # Linux 4.13; not in Python's socket module
 
 
@@ -67,15 +67,14 @@ class Endpoint:
             sock, _ = self._sock.accept()
         except OSError:
             return
-        if len(self._clients) >= CLIENTS:
-            sock.close()
-            return
         sock.setblocking(False)
         client = _Client(sock, time.monotonic() + SILENCE)
         fd = sock.fileno()
         self._clients[fd] = client
         self._handlers[fd] = lambda mask: self._on_client(client, mask)
         self._poller.register(fd, IN)
+        if len(self._clients) == CLIENTS:
+            self._poller.unregister(self._sock.fileno())
 
     def _on_client(self, client: _Client, mask: int) -> None:
         if client.output:
@@ -138,6 +137,8 @@ class Endpoint:
         if not client.gone:
             client.gone = True
             fd = client.sock.fileno()
+            if len(self._clients) == CLIENTS:
+                self._poller.register(self._sock.fileno(), IN)
             del self._clients[fd], self._handlers[fd]
             self._poller.unregister(fd)
             client.sock.close()
@@ -198,7 +199,7 @@ def _listen(path: Path, group: int | None) -> socket.socket:
     if group is not None:
         os.chown(path, -1, group)
         path.chmod(0o660)
-    sock.listen(16)
+    sock.listen(128)
     sock.setblocking(False)
     return sock
 

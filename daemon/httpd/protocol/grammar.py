@@ -25,15 +25,24 @@ FIELD_BYTES = rb"[\t -~\x80-\xff]*+"
 TARGET = rb"[!$-;=?-~]++"
 
 # start-line field-lines empty-line.  RFC 9112 2.2: a server SHOULD ignore at least one empty line before the request
-# line; eight are ignored.  Groups: request-line, method, target, minor version, field lines.
+# line; eight are ignored.
 _EMPTY_LINES = rb"(?:\r\n){0,8}"
-_REQUEST_LINE = rb"((" + TOKEN + rb") (" + TARGET + rb") HTTP/1\.([0-9]))\r\n"
 _FIELD_LINE = TOKEN + rb":" + FIELD_BYTES + rb"\r\n"
 _TIGHT_FIELD_LINE = TOKEN + rb":" + FIELD_BYTES + rb"(?<![ \t])\r\n"
 
-# A head whose values have no white space at their end, so that `FIELD` below needs no second pass over them.
-TIGHT_HEAD = re.compile(_EMPTY_LINES + _REQUEST_LINE + rb"((?:" + _TIGHT_FIELD_LINE + rb")*)\r\n")
-HEAD = re.compile(_EMPTY_LINES + _REQUEST_LINE + rb"((?:" + _FIELD_LINE + rb")*)\r\n")
+# What nearly all heads look like: a target in origin-form, no white space at the end of a value (so that `FIELD` below
+# needs no second pass).  Groups: request line, method, target, path, query, minor version, field lines.
+_TIGHT_PATH = rb"/[!$-;=@-\[\]-~]*+"
+_TIGHT_TARGET = rb"((" + _TIGHT_PATH + rb")(?:\?([!$-;=?-~]*+))?)"
+TIGHT_HEAD = re.compile(
+    _EMPTY_LINES + rb"((" + TOKEN + rb") " + _TIGHT_TARGET + rb" HTTP/1\.([0-9]))\r\n((?:" + _TIGHT_FIELD_LINE
+    + rb")*)\r\n"
+)  # fmt: skip
+
+# Any head.  Groups: request line, method, target, minor version, field lines.
+HEAD = re.compile(
+    _EMPTY_LINES + rb"((" + TOKEN + rb") (" + TARGET + rb") HTTP/1\.([0-9]))\r\n((?:" + _FIELD_LINE + rb")*)\r\n"
+)
 
 # Cuts checked field lines into names and values.
 FIELD = re.compile(rb"([^:]++):[ \t]*+([^\r]*+)\r\n")

@@ -13,6 +13,7 @@ Rules:
 from __future__ import annotations
 
 import functools
+import ipaddress
 import re
 from collections.abc import Mapping
 
@@ -20,6 +21,7 @@ from httpd.protocol import grammar
 from httpd.protocol.messages import Fields, HeadLimits, ProtocolError, Request
 
 EMPTY_LINES = 8  # ignored before a request line, RFC 9112 2.2
+_LONGEST_HOST = 255  # bytes, RFC 3986 3.2.2 and RFC 1035 2.3.4; it also bounds what the caches of hosts can hold
 
 # Fields that a request may hold only once because routing or framing hangs on them.
 _SINGLE = {
@@ -29,39 +31,53 @@ _SINGLE = {
 }
 
 
-def parse(data: bytes, limits: HeadLimits) -> tuple[Request, int] | None:
-    """Parse the request head at the start of `data`; return it and the offset behind it.
+_match, _cut = grammar.TIGHT_HEAD.match, grammar.FIELD.findall
 
-    None means that `data` holds no complete, acceptable head: ask a `HeadScanner` why.
+
+def parse(data: bytes, limits: HeadLimits) -> Request | None:
+    """Parse the request head at the start of `data`.
+
+    None means that `data` does not begin with a complete head of the usual form: ask a `HeadScanner` what it is.
     Raises ProtocolError for a head whose lines are good but whose meaning is not.
     """
-    match = grammar.TIGHT_HEAD.match(data)
+    match = _match(data)
     if match is None:
         return None
-    request, lines = Request(), grammar.FIELD.findall(match[5])
-    return _fill(request, match, lines, limits), match.end()
+    request = Request()
+    request.line, method, request.target, request.path, request.query, minor, block = match.groups()
+    request.method = method
+    request.lines = _cut(block)
+    request.end = match.end()
+    _settle(request, match, minor, limits)
+    if method == b"CONNECT":
+        raise ProtocolError(400, "CONNECT needs host:port")
+    return request
 
 
-def parse_loose(data: bytes, limits: HeadLimits) -> tuple[Request, int]:
-    """The same for a head that a scanner has seen whole: white space at the end of field values is cut off."""
+def parse_loose(data: bytes, limits: HeadLimits) -> Request:
+    """The same for a head that a scanner has seen whole: any form of target, white space at the end of values."""
     match = grammar.HEAD.match(data)
     if match is None:
         raise ProtocolError(400, "malformed request head")
-    lines = [(name, value.rstrip(b" \t")) for name, value in grammar.FIELD.findall(match[5])]
-    return _fill(Request(), match, lines, limits), match.end()
+    request = Request()
+    request.line, request.method, request.target, minor, block = match.groups()
+    request.lines = [(name, value.rstrip(b" \t")) for name, value in _cut(block)]
+    request.end = match.end()
+    request.path, request.query = b"", None
+    _settle(request, match, minor, limits)
+    _target(request)
+    return request
 
 
-def _fill(request: Request, match: re.Match[bytes], lines: list[tuple[bytes, bytes]],
-          limits: HeadLimits) -> Request:  # fmt: skip
-    request.line, request.method, target, minor, _ = match.groups()
-    if len(request.line) > limits.request_line:
-        raise ProtocolError(414, "request line too long")
-    if match.end() - match.start(1) > limits.head or len(lines) > limits.fields:
-        raise ProtocolError(431, "request head too large")
+def _settle(request: Request, match: re.Match[bytes], minor: bytes, limits: HeadLimits) -> None:
+    """Limits, and what the fields mean for routing and framing."""
+    lines = request.lines
+    if request.end > limits.quick or len(lines) > limits.fields:
+        _check_limits(request, match, limits)
     fields = {name.lower(): value for name, value in lines}
     if len(fields) != len(lines):
         fields = _merge(lines)
-    request.target, request.lines, request.fields = target, lines, fields
+    request.fields = fields
     request.minor = 0 if minor == b"0" else 1
     host = fields.get(b"host")
     if host is not None:
@@ -70,23 +86,21 @@ def _fill(request: Request, match: re.Match[bytes], lines: list[tuple[bytes, byt
         raise ProtocolError(400, "no Host field")
     else:
         request.host = b""
-    if target[0] == 0x2F:  # "/": origin-form, nearly always
-        request.path, mark, query = target.partition(b"?")
-        request.query = query if mark else None
-        if b"\\" in request.path or request.method == b"CONNECT":
-            raise ProtocolError(400, "malformed request target")
-    else:
-        _other_form(request)
     options = fields.get(b"connection")
-    request.keep_alive = bool(request.minor) if options is None else _persistent(options, request.minor)
+    request.keep_alive = request.minor == 1 if options is None else _persistent(options, request.minor)
     request.expect = False
+    request.length = 0
     if b"content-length" in fields or b"transfer-encoding" in fields:
         request.length = _body_length(fields, request.minor, limits.body)
-    else:
-        request.length = 0
     if b"expect" in fields:
         _expectation(request)
-    return request
+
+
+def _check_limits(request: Request, match: re.Match[bytes], limits: HeadLimits) -> None:
+    if len(request.line) > limits.request_line:
+        raise ProtocolError(414, "request line too long")
+    if match.end() - match.start(1) > limits.head or len(request.lines) > limits.fields:
+        raise ProtocolError(431, "request head too large")
 
 
 def _merge(lines: list[tuple[bytes, bytes]]) -> Fields:
@@ -110,12 +124,18 @@ def parse_host(value: bytes) -> bytes:
     Raises ProtocolError(400) when it is not `uri-host [ ":" port ]` (RFC 9110 7.2).
     """
     match = grammar.HOST.fullmatch(value)
-    if match is None or int(match[2] or 0) > 65535:
+    if match is None or int(match[2] or 0) > 65535 or len(match[1]) > _LONGEST_HOST:
         raise ProtocolError(400, "malformed Host")
-    return match[1].lower().removesuffix(b".")
+    host = match[1].lower()
+    if host.startswith(b"[") and host[1] != 0x76:  # "v": IPvFuture, whose grammar is all there is to know
+        try:
+            ipaddress.IPv6Address(host[1:-1].decode("ascii"))
+        except ValueError:
+            raise ProtocolError(400, "malformed IPv6 address in Host") from None
+    return host.removesuffix(b".")
 
 
-@functools.lru_cache(maxsize=256)
+@functools.lru_cache(maxsize=32)  # few: a key can be as large as a head
 def _persistent(options: bytes, minor: int) -> bool:
     """Whether the connection may stay open behind this message (RFC 9112 9.3)."""
     named = {option.strip(b" \t").lower() for option in options.split(b",")}
@@ -124,34 +144,38 @@ def _persistent(options: bytes, minor: int) -> bool:
     return minor > 0 or b"keep-alive" in named
 
 
-def _other_form(request: Request) -> None:
-    """authority-form, asterisk-form and absolute-form (RFC 9112 3.2.2 to 3.2.4)."""
+def _target(request: Request) -> None:
+    """The four forms of a request target (RFC 9112 3.2)."""
     target = request.target
-    request.query = None
     if request.method == b"CONNECT":
-        host, colon, port = target.rpartition(b":")
-        if not (host and colon and port) or b"/" in target or b"?" in target:
+        match = grammar.HOST.fullmatch(target)
+        if match is None or not (match[1] and match[2]):
             raise ProtocolError(400, "CONNECT needs host:port")
-        request.host, request.path = parse_host(target), b""
-        return
-    if target == b"*":
+        request.host = parse_host(target)
+    elif target == b"*":
         if request.method != b"OPTIONS":
             raise ProtocolError(400, "only OPTIONS may ask for *")
         request.path = b"*"
-        return
-    match = grammar.ABSOLUTE_FORM.fullmatch(target)
-    if match is None or not match[2]:
+    elif match := grammar.ORIGIN_FORM.fullmatch(target):
+        request.path, request.query = match.groups()
+    elif match := grammar.ABSOLUTE_FORM.fullmatch(target):
+        _absolute_form(request, *match.groups())
+    else:
         raise ProtocolError(400, "malformed request target")
-    scheme = match[1].lower()
-    if scheme == b"https":  # RFC 9110 7.4: not over a connection that is not secured
+
+
+def _absolute_form(request: Request, scheme: bytes, authority: bytes, path: bytes | None, query: bytes | None) -> None:
+    """RFC 9112 3.2.2: the host of the target counts, whatever Host says."""
+    if scheme.lower() == b"https":  # RFC 9110 7.4: not over a connection that is not secured
         raise ProtocolError(421, "https was asked for over a plain connection")
-    if scheme != b"http":
+    if scheme.lower() != b"http":
         raise ProtocolError(400, "unknown scheme in the request target")
-    request.host = parse_host(match[2])
+    request.host = parse_host(authority)
     if not request.host:
         raise ProtocolError(400, "empty host in the request target")
-    request.query = match[4]
-    request.path = match[3] or (b"*" if request.method == b"OPTIONS" and match[4] is None else b"/")
+    request.query = query
+    # RFC 9112 3.2.4: OPTIONS for an absolute-form without a path is for the server as a whole.
+    request.path = path or (b"*" if request.method == b"OPTIONS" and query is None else b"/")
 
 
 def _body_length(fields: Mapping[bytes, bytes], minor: int, limit: int) -> int:

@@ -32,7 +32,7 @@ class ProtocolError(Exception):
         self.reason = reason
 
 
-@dataclass(slots=True, frozen=True)
+@dataclass(slots=True)
 class HeadLimits:
     """Sizes in bytes; the defaults are those of the configuration's [limits]."""
 
@@ -41,6 +41,11 @@ class HeadLimits:
     fields: int = 100  # past it 431
     body: int = 1024**3  # past it 413
 
+    quick: int = field(init=False)  # a head of no more bytes than this is within both limits on sizes
+
+    def __post_init__(self) -> None:
+        self.quick = min(self.request_line, self.head)
+
 
 class Request:
     """One parsed request head (RFC 9112 3 to 6).
@@ -48,14 +53,16 @@ class Request:
     `target` is as sent; `path` and `query` are cut from it, still percent-encoded (`query` is None without "?").
     `path` is b"*" for the asterisk-form and b"" for the authority-form.  `host` is the authority without its port:
     from the target in absolute-form, else from Host.  `length` is the body's size in bytes, -1 when it is chunked.
+    `end` is where the head ends in the bytes it was parsed from.
     `keep_alive` is what the client allows, `expect` whether it waits for 100 (Continue).
     """
 
     __slots__ = (
-        "expect", "fields", "host", "keep_alive", "length", "line", "lines", "method", "minor", "path", "query",
+        "end", "expect", "fields", "host", "keep_alive", "length", "line", "lines", "method", "minor", "path", "query",
         "target",
     )  # fmt: skip
 
+    end: int
     line: bytes
     method: bytes
     target: bytes

@@ -74,16 +74,15 @@ class Receiver:
         if self.pending:
             data = self.pending + data
         self.pending = data  # stays there when this raises, for the log
-        found = parse(data, self._limits) if self._scanner is None else None
-        if found is None and (not data or (found := self._careful(data)) is None):
+        request = parse(data, self._limits) if self._scanner is None else None
+        if request is None and (not data or (request := self._careful(data)) is None):
             return None
-        request, end = found
-        self.pending = data[end:]
+        self.pending = data[request.end :]
         if request.length:
             self.body = LengthReader(request.length) if request.length > 0 else self._chunked()
         return request
 
-    def _careful(self, data: bytes) -> tuple[Request, int] | None:
+    def _careful(self, data: bytes) -> Request | None:
         if self._scanner is None:
             self._scanner = HeadScanner(self._limits)
         if not self._scanner.scan(data):

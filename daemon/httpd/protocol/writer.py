@@ -26,28 +26,28 @@ NO_LENGTH = frozenset((100, 101, 204, 304))
 class Preambles:
     """Status line, Server, Date and Connection for the current second."""
 
-    __slots__ = ("_date", "_made", "second")
+    __slots__ = ("_date", "made", "second")
 
     def __init__(self) -> None:
         self.second = -1
         self._date = b""
-        self._made: dict[tuple[int, int], bytes] = {}
+        self.made: dict[int, bytes] = {}  # by status * 4 + persistence
 
     def at(self, second: int) -> None:
         """Move to a wall-clock second (seconds since the epoch)."""
         if second != self.second:
             self.second = second
             self._date = format_date(second)
-            self._made.clear()
+            self.made.clear()
 
     def get(self, status: int, persistence: int) -> bytes:
         """The first lines of a response head, without its empty line."""
-        made = self._made.get((status, persistence))
+        made = self.made.get(status * 4 + persistence)
         if made is None:
             made = b"HTTP/1.1 %d %b\r\nServer: %b\r\nDate: %b\r\n%b" % (
                 status, REASONS.get(status, b""), SERVER, self._date, _CONNECTION[persistence],
             )  # fmt: skip
-            self._made[status, persistence] = made
+            self.made[status * 4 + persistence] = made
         return made
 
 

@@ -22,7 +22,7 @@ import time
 from collections.abc import Callable
 
 from httpd.content.cache import Entry
-from httpd.content.sites import Site, SiteTable
+from httpd.content.sites import SiteTable
 from httpd.logs.access_log import AccessLog
 from httpd.protocol.conditional import evaluate
 from httpd.protocol.messages import FieldList, ProtocolError, Request
@@ -33,11 +33,10 @@ from httpd.system.poller import IN, OUT
 from httpd.worker.context import Context
 from httpd.worker.exchange import Mount, Reply, refusal
 from httpd.worker.record import Record
-from httpd.worker.sender import Sender
+from httpd.worker.sender import FAILED, Sender
 
-RECV = 64 * 1024  # bytes asked for by one read
+RECV = 8 * 1024  # bytes asked for by one read
 LINGER = 2.0  # seconds
-DRAIN_IDLE = 1.0  # seconds an idle connection is kept while draining, for a request that may be on its way
 
 # With one of these a cached file is not simply sent.
 _NARROWING = frozenset((b"range", b"if-match", b"if-none-match", b"if-modified-since", b"if-unmodified-since"))
@@ -158,14 +157,17 @@ class Connection:
     def _serve(self, request: Request) -> bool:
         """Answer one request.  True when the answer is out and the connection may go on to the next."""
         context = self._context
+        now = context.now
         context.requests += 1
-        site = self._tables.known.get(request.host) or self._tables.find(request.host)
+        tables = self._tables
+        site = tables.known.get(request.host) or tables.find(request.host)
         if context.draining or not request.keep_alive:
             self._close = True
         record = self._record
-        record.request, record.vhost, record.started = request, site.name, context.now
+        record.request, record.request_line, record.fields = request, request.line, request.fields
+        record.vhost, record.started = site.name, now
         entry = site.files.get(request.path)
-        if entry is not None and request.method in entry.methods and not request.length and entry.fresh(context.now):
+        if entry is not None and request.method in entry.methods and not request.length and entry.fresh(now):
             entry.used = True
             if _NARROWING.isdisjoint(request.fields):
                 if entry.small:
@@ -174,35 +176,42 @@ class Connection:
                 evaluate(request.fields, request.method, entry.validators, int(context.wall)) == 304
             ):
                 return self._send_entry(request, entry, 304)
-        return self._send_reply(request, self._reply(site, request))
-
-    def _reply(self, site: Site[Mount], request: Request) -> Reply:
-        return self._context.responder.respond(site, request, self._context.wall, self._context.now)
-
-    def _persistence(self, request: Request | None) -> int:
-        if self._close:
-            return CLOSE
-        return OPEN if request is None or request.minor else KEEP_ALIVE
+        return self._send_reply(request, context.responder.respond(site, request, context.wall, now))
 
     def _send_entry(self, request: Request, entry: Entry, status: int) -> bool:
         """The hot path: a head made beforehand and a body in memory, in one send."""
-        tail, sent = (entry.tail, entry.body) if status == 200 else (entry.unchanged, 0)
-        if sent and request.method == b"HEAD":
-            tail, sent = tail[: entry.head], 0
-        record = self._record
-        record.status, record.sent, record.response_fields = status, sent, entry.fields
-        head = self._context.preambles.get(status, self._persistence(request))
-        record.wire = len(head) + len(tail)
-        self._log = entry.log
+        context, record, log = self._context, self._record, entry.log
+        tail, body = (entry.tail, entry.body) if status == 200 else (entry.unchanged, 0)
+        if body and request.method == b"HEAD":
+            tail, body = tail[: entry.head], 0
+        persistence = CLOSE if self._close else OPEN if request.minor else KEEP_ALIVE
+        preambles = context.preambles
+        data = (preambles.made.get(status * 4 + persistence) or preambles.get(status, persistence)) + tail
+        record.status, record.sent, record.wire, record.response_fields = status, body, len(data), entry.fields
+        try:
+            sent = self._sock.send(data)
+        except BlockingIOError:
+            sent = 0
+        except OSError:
+            sent = FAILED
+        if sent == len(data) and persistence != CLOSE and (log is None or not log.needs_clock):
+            if log is not None:
+                record.keepalive = True
+                log.add(record, context.wall)
+            self._phase = Phase.IDLE
+            self.deadline = context.now + context.idle_seconds
+            return True
+        self._log = log
         self._phase = Phase.ANSWER
-        return self._sent(self._sender.start(head + tail, sent))
+        return self._sent(self._sender.adopt(data, sent))
 
     def _send_reply(self, request: Request | None, reply: Reply) -> bool:
         if reply.close:
             self._close = True
         record = self._record
         record.status, record.sent, record.response_fields = reply.status, 0, reply.fields
-        head = self._context.preambles.get(reply.status, self._persistence(request))
+        persistence = CLOSE if self._close else OPEN if request is None or request.minor else KEEP_ALIVE
+        head = self._context.preambles.get(reply.status, persistence)
         head += rest_of_head(reply.status, reply.fields, reply.length)
         self._log = reply.log
         self._phase = Phase.ANSWER
@@ -230,7 +239,7 @@ class Connection:
             return False
         self._phase = Phase.IDLE
         self._since = 0.0
-        self.deadline = context.now + (DRAIN_IDLE if context.draining else context.timeouts.keepalive)
+        self.deadline = context.now + context.idle_seconds
         return True
 
     def _on_output(self, mask: int) -> None:
@@ -259,10 +268,10 @@ class Connection:
         """Answer what broke the protocol or ran out of time, and end the connection."""
         context, record = self._context, self._record
         raw = self._receiver.pending.lstrip(b"\r\n")
-        record.request = self._request if self._receiver.phase is Phase.BODY else None
-        if record.request is None:
-            record.raw = raw[: context.limits.request_line].split(b"\n", 1)[0].rstrip(b"\r")
-        record.started, record.vhost = context.now, b"-"
+        request = self._request if self._receiver.phase is Phase.BODY else None
+        line = raw[: context.limits.request_line].split(b"\n", 1)[0].rstrip(b"\r") if request is None else request.line
+        record.begin(request, line, context.now)
+        record.vhost = b"-"
         context.errors.debug("refused", client=record.client, status=error.status, reason=error.reason)
         self._close = True
         self._send_reply(None, refusal(error.status, raw.startswith(b"HEAD "), context.log))
@@ -329,7 +338,7 @@ class Connection:
     def drain(self) -> None:
         """The next request will be the last.  An idle connection gets a moment for one that is on its way."""
         if self._phase is Phase.IDLE:
-            self.deadline = min(self.deadline, self._context.now + DRAIN_IDLE)
+            self.deadline = min(self.deadline, self._context.now + self._context.idle_seconds)
 
     def _wait(self, mask: int, handler: Callable[[int], None]) -> None:
         self._context.watch(self._fd, mask, self._mask, handler)

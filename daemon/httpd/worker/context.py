@@ -31,8 +31,8 @@ class Context:
     """One per worker.  `now` (monotonic seconds) and `wall` (seconds since the epoch) are those of the loop's round."""
 
     __slots__ = (
-        "accepted", "connections", "dirty", "draining", "errors", "files", "handlers", "head_limits", "limits", "log",
-        "now", "paused", "poller", "preambles", "requests", "responder", "timeouts", "wall",
+        "accepted", "connections", "dirty", "draining", "errors", "files", "handlers", "head_limits", "idle_seconds",
+        "limits", "log", "now", "paused", "poller", "preambles", "requests", "responder", "timeouts", "wall",
     )  # fmt: skip
 
     def __init__(self, config: schema.Config, poller: Poller, errors: ErrorLog) -> None:
@@ -51,6 +51,7 @@ class Context:
         self.log: AccessLog | None = None  # for what can't be given to a site
         self.responder = Responder(self.files, errors)
         self.draining = False
+        self.idle_seconds = config.timeouts.keepalive  # how long a connection may wait for its next request
         self.requests = 0
         self.accepted = 0
         self.paused = 0  # listeners that pause for want of room

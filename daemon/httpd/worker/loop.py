@@ -18,6 +18,7 @@ from collections.abc import Callable
 from httpd.worker.acceptor import Acceptor
 from httpd.worker.context import Context
 
+_DRAIN_IDLE = 1.0  # seconds an idle connection is kept while draining, for a request that may be on its way
 _FINEST, _COARSEST = 0.05, 1.0  # seconds between two sweeps
 
 
@@ -109,6 +110,7 @@ class Loop:
         if context.draining:
             return
         context.draining = True
+        context.idle_seconds = min(context.idle_seconds, _DRAIN_IDLE)
         for acceptor in self._acceptors:
             acceptor.close(empty_queue=emptied(acceptor))
         self._acceptors.clear()

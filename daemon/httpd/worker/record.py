@@ -8,11 +8,14 @@ _NOTHING: Fields = {}
 
 
 class Record:
-    """The `logs.entry.Entry` of a connection.  Without a parsed head `request` is None and `raw` what came instead."""
+    """The `logs.entry.Entry` of a connection.
+
+    Without a parsed head `request` is None and `request_line` what came instead.
+    """
 
     __slots__ = (
-        "client", "duration", "keepalive", "port", "raw", "request", "response_fields", "sent", "started", "status",
-        "user", "vhost", "wire",
+        "client", "duration", "fields", "keepalive", "port", "request", "request_line", "response_fields", "sent",
+        "started", "status", "user", "vhost", "wire",
     )  # fmt: skip
 
     def __init__(self, client: bytes, port: int) -> None:
@@ -20,7 +23,8 @@ class Record:
         self.port = port
         self.user = b"-"
         self.request: Request | None = None
-        self.raw = b""
+        self.request_line = b""
+        self.fields = _NOTHING
         self.vhost = b"-"
         self.status = 0
         self.sent = 0  # bytes of the body
@@ -30,9 +34,13 @@ class Record:
         self.keepalive = False
         self.response_fields: FieldList = ()
 
-    @property
-    def request_line(self) -> bytes:
-        return self.raw if self.request is None else self.request.line
+    def begin(self, request: Request | None, line: bytes, now: float) -> None:
+        """A new exchange; `line` is the request line, or what came instead.
+    """
+        self.request = request
+        self.request_line = line
+        self.fields = _NOTHING if request is None else request.fields
+        self.started = now
 
     @property
     def method(self) -> bytes:
@@ -45,10 +53,6 @@ class Record:
     @property
     def version(self) -> bytes:
         return b"" if self.request is None else self.request.line[-8:]
-
-    @property
-    def fields(self) -> Fields:
-        return _NOTHING if self.request is None else self.request.fields
 
     @property
     def host(self) -> bytes:

@@ -69,6 +69,12 @@ class Sender:
         further = self.go_on()
         return further if further < 0 else sent + further
 
+    def adopt(self, data: bytes, sent: int) -> int:
+        """Go on with `data`, of which the caller has sent `sent` bytes itself (or `FAILED`); as `start`."""
+        self.left = len(data) - max(sent, 0)
+        self._parts = [memoryview(data)[sent:]] if self.left and sent >= 0 else []
+        return sent
+
     def go_on(self) -> int:
         """Send on until the socket is full or all is out; as `start`."""
         sent = 0

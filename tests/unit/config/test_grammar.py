@@ -25,6 +25,7 @@ ACCEPTED = [
     (grammar.server_name, "*.Example.org", "*.example.org"),
     (grammar.server_name, "localhost", "localhost"),
     (grammar.server_name, "192.0.2.1", "192.0.2.1"),
+    (grammar.server_name, "7", "7"),
     (grammar.server_name, "[0:0::1]", "[::1]"),
     (grammar.mount_path, "/", "/"),
     (grammar.mount_path, "/a b/%20/...", "/a b/%20/..."),

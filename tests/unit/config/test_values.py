@@ -87,6 +87,7 @@ def test_size_refused(value):
         ("5m", 300.0),
         ("1h", 3600.0),
         ("1d", 86400.0),
+        ("3650d", 3650 * 86400.0),
     ],
 )
 def test_duration(value, seconds):
@@ -254,6 +255,14 @@ def test_address_hint_is_the_right_way_to_write_it(text, hint):
         parse_address(text, "/")
     assert hint in caught.value.hint
     parse_address(hint.strip('"'), "/")
+
+
+@pytest.mark.parametrize("text", ["", "a b", "x:y:z", "a_!b:80"])
+def test_address_without_a_likely_meaning_gets_all_forms(text):
+    with pytest.raises(BadValueError) as caught:
+        parse_address(text, "/")
+    assert '":80"' in caught.value.hint or "port is a number" in caught.value.hint
+    assert text not in caught.value.hint or not text
 
 
 def test_longest_socket_path():
