@@ -38,7 +38,7 @@ fuzz: $(VENV)/.installed-test
 	  $(PYTEST) tests/fuzz -q --hypothesis-profile=fuzz $(ARGS) || exit 1; \
 	done
 
-bench: $(VENV)/.installed-test
+bench: $(VENV)/.installed
 	$(BIN)/python tests/bench $(ARGS)
 
 docs: $(VENV)/.installed

@@ -33,6 +33,7 @@ from httpd.worker import checker
 EXIT_OK, EXIT_USAGE, EXIT_UNAVAILABLE, EXIT_DEFECT, EXIT_NO_PERMISSION, EXIT_CONFIG = 0, 64, 69, 70, 77, 78
 _INHERITED = "HTTPD_LISTENERS"  # sockets handed over a restart
 _LOCK_SECONDS = 2.0  # a start waits so long for a master that is just going
+_IN_USE_SECONDS = 2.0  # ... and for the addresses that its workers still hold
 
 
 class _Parser(argparse.ArgumentParser):
@@ -109,12 +110,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.check:
         print(f"{options.config}: good")
         return EXIT_OK
-    try:
-        listeners, code = _serve(options, plan, verdict, verdict.config, wakeup)
-    except detach.LockHeld as held:
-        return _complain(str(held), EXIT_UNAVAILABLE)
-    except detach.RunDirError as error:
-        return _complain(str(error), EXIT_NO_PERMISSION)
+    listeners, code = _serve(options, plan, verdict, verdict.config, wakeup)
     if listeners:
         os.chdir(plan.folder)
         _execute_again(listeners, environ)
@@ -144,9 +140,17 @@ def _serve(options: argparse.Namespace, plan: _Plan, verdict: checker.Verdict, c
         print('httpd: with --daemon a log that is "-" goes nowhere: name a file', file=sys.stderr)
     ready = detach.detach() if options.daemon and not again else None
     run_dir = detach.RunDir(config.server.run_dir)
-    run_dir.prepare()
-    _lock(run_dir)
-    run_dir.write_pid()
+    try:
+        run_dir.prepare()
+        _lock(run_dir)
+        killed = run_dir.pid_path.exists()  # the last master did not come to remove it
+        run_dir.write_pid()
+    except detach.RunDirError as error:
+        code = EXIT_UNAVAILABLE if isinstance(error, detach.LockHeld) else EXIT_NO_PERMISSION
+        if ready is None:
+            return [], _complain(str(error), code)
+        ready.report(code, f"httpd: {error}")
+        return [], code
     title.set_title(f"httpd: master {plan.name}")
     os.chdir("/")
     if os.geteuid() == 0:
@@ -160,8 +164,9 @@ def _serve(options: argparse.Namespace, plan: _Plan, verdict: checker.Verdict, c
             _greet(plan.name, supervisor)
 
     supervisor = Supervisor(
-        verdict, plan.again, run_dir, wakeup, notifier, started, _inherited(config, verdict), detached=options.daemon
-    )
+        verdict, plan.again, run_dir, wakeup, notifier, started, _inherited(config, verdict),
+        patience=_IN_USE_SECONDS if killed else 0.0, detached=options.daemon,
+    )  # fmt: skip
     try:
         code, listeners = supervisor.run(_group_id(config.server.control_group))
     finally:

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Iterator
 
 import pytest
+
 from live.client import Client
 from live.daemon import Daemon, Place
 

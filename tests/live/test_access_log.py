@@ -7,6 +7,7 @@ import os
 import re
 
 import pytest
+
 from live.client import Client, request
 from live.conftest import Connect
 from live.daemon import Daemon, Place, StartFailed

@@ -6,6 +6,7 @@ import re
 from email.utils import formatdate, parsedate_to_datetime
 
 import pytest
+
 from live.client import Answer
 from live.conftest import Connect
 from live.daemon import Daemon, Place

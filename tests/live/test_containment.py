@@ -8,6 +8,7 @@ import stat
 from pathlib import Path
 
 import pytest
+
 from live.client import Client, request
 from live.conftest import Connect
 from live.daemon import Daemon, Place

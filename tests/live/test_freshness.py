@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
 from live.conftest import Connect
 from live.daemon import Daemon, Place, eventually
 

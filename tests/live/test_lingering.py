@@ -6,6 +6,7 @@ import http.client
 import subprocess
 
 import pytest
+
 from live.client import request
 from live.conftest import Connect
 from live.daemon import Daemon, Place

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from live.client import request
 from live.conftest import Connect
 from live.daemon import Daemon, Place

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from live.conftest import Connect
 from live.daemon import Daemon, Place
 

@@ -8,6 +8,7 @@ import threading
 from pathlib import Path
 
 import pytest
+
 from live.client import CleanClose, Client, request
 from live.conftest import Connect
 from live.daemon import Daemon, Place, eventually

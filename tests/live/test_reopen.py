@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 
 import pytest
+
 from live.client import Client, request
 from live.conftest import Connect
 from live.daemon import Daemon, Place, eventually

@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 
 import pytest
+
 from live.client import Client, connections, request
 from live.conftest import Connect
 from live.daemon import Daemon, Place, eventually

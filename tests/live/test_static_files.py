@@ -10,6 +10,7 @@ import xml.etree.ElementTree as ET
 from urllib.parse import quote_from_bytes
 
 import pytest
+
 from live.client import Client
 from live.conftest import Connect
 from live.daemon import Daemon, Place

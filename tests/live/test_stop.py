@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
 from live.client import Client, request
 from live.conftest import Connect
 from live.daemon import Daemon, Place, eventually
@@ -158,9 +159,11 @@ _MOMENTS: dict[str, Callable[[Daemon], object]] = {
 }
 
 
-@pytest.mark.parametrize("moment", _MOMENTS)
-@pytest.mark.parametrize("name", ["TERM", "INT", "QUIT"])
-def test_a_signal_during_the_start_ends_it(place: Place, daemon: Daemon, moment: str, name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "moment"),
+    [*(("TERM", moment) for moment in _MOMENTS), ("INT", "the check runs"), ("QUIT", "a worker is there")],
+)
+def test_a_signal_during_the_start_ends_it(place: Place, daemon: Daemon, name: str, moment: str) -> None:
     daemon.configure('[[vhost]]\nroot = "www"\n')
     process = daemon.spawn()
     until = time.monotonic() + 20

@@ -6,6 +6,7 @@ import os
 import stat
 
 import pytest
+
 from live.client import Client, request
 from live.conftest import Connect
 from live.daemon import Daemon, Place

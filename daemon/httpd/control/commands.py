@@ -71,7 +71,7 @@ COMMANDS: dict[str, Command] = {
         Command("reload", "take over the changed configuration, or say why not",
                 lambda master, _, reply: master.reload(reply), seconds=120),
         Command("stop", "finish the requests and end",
-                lambda master, given, reply: master.stop(now=bool(given.get("now")), reply=reply),
+                lambda master, given, reply: master.stop(now=given.get("now") is True, reply=reply),
                 flag="now", seconds=600),
         Command("restart", "stop and start again in the same process",
                 lambda master, _, reply: master.restart(reply), seconds=600),

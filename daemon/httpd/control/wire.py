@@ -61,7 +61,7 @@ def decode_outcome(line: bytes) -> Outcome:
     """Raises WireError."""
     message = _object(line)
     match message:
-        case {"code": int() as code, "text": str() as text, "data": dict() as data}:
+        case {"code": int() as code, "text": str() as text, "data": dict() as data} if not isinstance(code, bool):
             return Outcome(code, text, data)
     raise WireError("an outcome needs code, text and data")
 

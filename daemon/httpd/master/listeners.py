@@ -29,8 +29,9 @@ class BindError(Exception):
     """An address that can't be bound.  `permission` tells whether that is for want of privileges."""
 
     def __init__(self, address: str, error: OSError) -> None:
-        super().__init__(f"cannot listen on {address}: {error.strerror}")
-        self.errno = error.errno
+        # Without an errno (a path longer than a socket address) there is no strerror, only a text.
+        super().__init__(f"cannot listen on {address}: {error.strerror or error}")
+        self.in_use = error.errno == errno.EADDRINUSE
         self.permission = error.errno in (errno.EACCES, errno.EPERM)
 
 
@@ -123,10 +124,12 @@ def _bind(listener: Listener, note: Callable[[str], None]) -> None:
 
 def _open(endpoint: Endpoint, port: int) -> socket.socket:
     sock = socket.socket(endpoint.family, socket.SOCK_STREAM)
+    bound = ""
     try:
         if endpoint.path:
             _clear_path(endpoint.path)
             sock.bind(endpoint.path)
+            bound = endpoint.path
             os.chmod(endpoint.path, 0o666)
         else:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -138,6 +141,8 @@ def _open(endpoint: Endpoint, port: int) -> socket.socket:
         sock.setblocking(False)
     except BaseException:
         sock.close()
+        if bound:
+            Path(bound).unlink()
         raise
     return sock
 

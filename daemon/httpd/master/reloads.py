@@ -20,7 +20,7 @@ from httpd.master import report
 from httpd.master.crew import Crew
 from httpd.master.generations import Generation
 from httpd.master.listeners import Listener
-from httpd.master.transition import CheckProcess, Failure, Transition
+from httpd.master.transition import CheckProcess, Failure, Step, Transition
 from httpd.system.poller import Poller
 from httpd.system.systemd import Notifier
 from httpd.worker import checker
@@ -143,15 +143,16 @@ class Reloads:
         before = self.active
         assert before is not None
         seconds = time.monotonic() - began
+        if verdict.problems:
+            self._refused(Failure(Step.CHECK, "\n".join(verdict.problems)), seconds)
+            return
 
         def ended(transition: Transition, failure: Failure | None) -> None:
             if failure is None:
                 marks = [("check", seconds), *transition.marks]
                 self._succeeded(before, marks, time.monotonic() - began)
             else:
-                self.errors.error("reload refused: the old configuration stays", step=failure.step.value,
-                                  reason=failure.reason)  # fmt: skip
-                self._ended(failure.outcome, time.monotonic() - began)
+                self._refused(failure, time.monotonic() - began)
 
         self._begin(verdict, before.listeners, ended)
 
@@ -163,6 +164,10 @@ class Reloads:
                            seconds=f"{seconds:.3f}")  # fmt: skip
         steps = {step: round(took, 4) for step, took in marks}
         self._ended(Outcome(DONE, text, {"generation": number, "changes": changes, "steps": steps}), seconds)
+
+    def _refused(self, failure: Failure, seconds: float) -> None:
+        self.errors.error("reload refused: the old configuration stays", step=failure.step.value, reason=failure.reason)
+        self._ended(failure.outcome, seconds)
 
     def _ended(self, outcome: Outcome, seconds: float) -> None:
         self.last = {

@@ -37,6 +37,7 @@ from httpd.worker import checker
 EXIT_OK, EXIT_UNAVAILABLE, EXIT_NO_PERMISSION = 0, 69, 77
 _FLUSH_AGAIN = 0.2  # seconds until a full error log is tried again
 _REOPEN_SECONDS = 10.0
+_START_AGAIN = 0.05  # seconds until an address that is in use is tried again
 
 
 @dataclass(slots=True)
@@ -65,11 +66,13 @@ class Supervisor:
         started: Callable[[int, str], None],
         kept: list[Listener],
         *,
+        patience: float,
         detached: bool,
     ) -> None:
         """`started(code, reason)` is called once, when workers are ready or the start has failed.
 
-        `kept` are listeners inherited from before a restart.  `detached`: there is no terminal to write to.
+        `kept` are listeners inherited from before a restart.  `patience`: seconds to go on trying when an address is in
+        use, as workers of a master that was killed may just be leaving it.  `detached`: there is no terminal.
         """
         assert verdict.config is not None
         self.run_dir = run_dir
@@ -93,6 +96,8 @@ class Supervisor:
         )
         self.since = time.time()
         self._waits: list[Wait] = []
+        self._start_until = time.monotonic() + patience
+        self._start_again = float("inf")
         self._stop_at = float("inf")  # when a stop that was delayed begins to drain
         self.stopping = False
         self._interrupts = 0
@@ -129,7 +134,7 @@ class Supervisor:
 
     def _timeout(self) -> float:
         assert self._endpoint is not None
-        due = [self.crew.deadline(), self._endpoint.deadline, self._stop_at, self.reloads.deadline]
+        due = [self.crew.deadline(), self._endpoint.deadline, self._stop_at, self._start_again, self.reloads.deadline]
         due += [wait.deadline for wait in self._waits]
         now = time.monotonic()
         if self._writer.pending:
@@ -142,6 +147,9 @@ class Supervisor:
         self._writer.flush()
         self._endpoint.sweep(now)
         self.reloads.expire(now)
+        if now >= self._start_again:
+            self._start_again = float("inf")
+            self.reloads.start(self._verdict, self._kept, self._on_start)
         if now >= self._stop_at:
             self._stop_at = float("inf")
             self._drain_all()
@@ -185,6 +193,10 @@ class Supervisor:
             self.errors.notice("serving", listeners=", ".join(active.listener_names), workers=len(active.slots))
             self._notifier.ready(report.status_line(active, {}))
             self._started(EXIT_OK, "")
+            return
+        now = time.monotonic()
+        if failure is not None and failure.in_use and now < self._start_until and not self.stopping:
+            self._start_again = now + _START_AGAIN
             return
         reason = "" if failure is None else failure.reason
         if not self.stopping:  # else it was told to end before it was up, and does so
@@ -307,6 +319,7 @@ class Supervisor:
         first = not self.stopping
         self.stopping = True
         if first:
+            self._start_again = float("inf")
             self.errors.notice(text.replace("stopped", "stopping"), now=now)
             if not self._restart:
                 self._notifier.stopping(text)

@@ -48,11 +48,12 @@ class Step(enum.Enum):
 
 @dataclass(slots=True, frozen=True)
 class Failure:
-    """Why a transaction failed.  `permission` tells that privileges were missing, for the exit code of a start."""
+    """Why a transaction failed.  `permission` tells that privileges were missing: a start then exits otherwise."""
 
     step: Step
     reason: str
     permission: bool = False
+    in_use: bool = False  # an address is taken
 
     @property
     def outcome(self) -> Outcome:
@@ -119,7 +120,7 @@ class CheckProcess:
 
 
 class Transition:
-    """From a verdict to an active generation.  `ended` is called once, with None or with what failed."""
+    """From a good verdict to an active generation.  `ended` is called once, with None or with what failed."""
 
     def __init__(
         self, crew: Crew, errors: ErrorLog, number: int, old: Generation | None, ended: Callable[[Failure | None], None]
@@ -131,25 +132,19 @@ class Transition:
         self._ended = ended
         self._fresh: list[Listener] = []
         self._failed_starts = 0
-        self.step = Step.CHECK
+        self.step = Step.BIND
         self.generation: Generation | None = None
         self.began = time.monotonic()
         self.marks: list[tuple[str, float]] = []  # (step, seconds it took)
         self._mark = self.began
 
     def go_on(self, verdict: checker.Verdict, kept: list[Listener]) -> None:
-        """CHECK is over: bind, open the logs, and send the canary ahead."""
-        self._next(Step.BIND)
-        if verdict.problems or verdict.config is None:
-            self.step = Step.CHECK
-            self._fail("\n".join(verdict.problems))
-            return
+        """CHECK is over and was good: bind, open the logs, and send the canary ahead."""
+        assert verdict.config is not None
         try:
-            listeners = bind_all(
-                verdict.config.server.listen, verdict.endpoints, kept, self._errors.info
-            )
+            listeners = bind_all(verdict.config.server.listen, verdict.endpoints, kept, self._errors.info)
         except BindError as error:
-            self._fail(str(error), permission=error.permission)
+            self._fail(str(error), permission=error.permission, in_use=error.in_use)
             return
         self._fresh = dropped(listeners, kept)
         try:
@@ -202,16 +197,16 @@ class Transition:
         if self.step not in (Step.DONE, Step.FAILED):
             self._fail(reason)
 
-    def _fail(self, reason: str, *, permission: bool = False) -> None:
-        failure = Failure(self.step, reason, permission)
+    def _fail(self, reason: str, *, permission: bool = False, in_use: bool = False) -> None:
+        failure = Failure(self.step, reason, permission, in_use)
         self.step = Step.FAILED
         generation = self.generation
+        for listener in self._fresh:  # first here, as in `_activate`
+            listener.close()
         if generation is not None:
             generation.stage = Stage.DRAINING
             for child in list(generation.children):
                 # A worker that serves may already have clients: it finishes them.
                 event = Event.DRAIN if child.state is State.SERVING else Event.STOP
                 self._crew.apply(generation, child, event, [listener.address.text for listener in self._fresh])
-        for listener in self._fresh:
-            listener.close()
         self._ended(failure)

@@ -185,7 +185,8 @@ class _Worker:
             if received is pairs.EOF:
                 self._context.forget(self._order.channel.fileno())
                 self._errors.warning("the master is gone: finishing requests")
-                self._drain(self._order.config.timeouts.drain, ())
+                everything = [address.text for address, _ in self._order.listeners]
+                self._drain(self._order.config.timeouts.drain, everything)  # nobody is left who would accept
                 return
             message, fds = received
             self._obey(message, fds)

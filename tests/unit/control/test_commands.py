@@ -1,0 +1,133 @@
+"""The table of commands and signals: what each one calls on the master."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+import pytest
+
+from httpd.control.commands import COMMANDS, SIGNALS, Master, Reply, perform
+from httpd.control.wire import DONE, USAGE, Call, Outcome
+
+
+class Recorder:
+    """A master that notes its calls and answers each at once."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[Any, ...]] = []
+
+    def _note(self, reply: Reply, *call: object) -> None:
+        self.calls.append(call)
+        reply(Outcome(DONE, str(call[0])))
+
+    def status(self, reply: Reply) -> None:
+        self._note(reply, "status")
+
+    def reload(self, reply: Reply) -> None:
+        self._note(reply, "reload")
+
+    def stop(self, *, now: bool, reply: Reply) -> None:
+        self._note(reply, "stop", now)
+
+    def interrupt(self, reply: Reply) -> None:
+        self._note(reply, "interrupt")
+
+    def restart(self, reply: Reply) -> None:
+        self._note(reply, "restart")
+
+    def check(self, reply: Reply) -> None:
+        self._note(reply, "check")
+
+    def reopen(self, reply: Reply) -> None:
+        self._note(reply, "reopen")
+
+    def set_workers(self, count: int, reply: Reply) -> None:
+        self._note(reply, "set_workers", count)
+
+    def change_workers(self, by: int, reply: Reply) -> None:
+        self._note(reply, "change_workers", by)
+
+    def upgrade(self, reply: Reply) -> None:
+        self._note(reply, "upgrade")
+
+
+def test_the_recorder_is_a_master() -> None:
+    for name, method in inspect.getmembers(Master, inspect.isfunction):
+        if not name.startswith("_"):
+            assert inspect.signature(getattr(Recorder, name)) == inspect.signature(method)
+
+
+def run(call: Call) -> tuple[list[tuple[Any, ...]], list[Outcome]]:
+    master, outcomes = Recorder(), list[Outcome]()
+    perform(master, call, outcomes.append)
+    return master.calls, outcomes
+
+
+@pytest.mark.parametrize(
+    ("call", "expected"),
+    [
+        (Call("status"), ("status",)),
+        (Call("reload"), ("reload",)),
+        (Call("stop"), ("stop", False)),
+        (Call("stop", {"now": False}), ("stop", False)),
+        (Call("stop", {"now": True}), ("stop", True)),
+        (Call("restart"), ("restart",)),
+        (Call("check"), ("check",)),
+        (Call("reopen"), ("reopen",)),
+        (Call("workers", {"count": 3}), ("set_workers", 3)),
+        (Call("workers", {"count": -1}), ("set_workers", -1)),  # the master knows the bounds
+        (Call("status", {"unknown": 1}), ("status",)),
+    ],
+)
+def test_commands(call: Call, expected: tuple[Any, ...]) -> None:
+    assert run(call) == ([expected], [Outcome(DONE, expected[0])])
+
+
+@pytest.mark.parametrize("now", ["false", "no", 1, [0], {"a": 1}])
+def test_stop_now_needs_a_true(now: object) -> None:
+    """What is not understood must not cut clients off."""
+    assert run(Call("stop", {"now": now}))[0] == [("stop", False)]
+
+
+@pytest.mark.parametrize("count", [None, "3", 3.0, True, [3], {}])
+def test_workers_needs_a_number(count: object) -> None:
+    assert run(Call("workers", {"count": count})) == ([], [Outcome(USAGE, "workers needs a number")])
+    assert run(Call("workers")) == ([], [Outcome(USAGE, "workers needs a number")])
+
+
+@pytest.mark.parametrize("name", ["", "Status", "stop ", "upgrade", "__init__", "a\nb"])
+def test_unknown_commands(name: str) -> None:
+    assert run(Call(name)) == ([], [Outcome(USAGE, f"unknown command {name!r}")])
+
+
+@pytest.mark.parametrize(
+    ("signal", "expected"),
+    [
+        ("TERM", ("stop", False)),
+        ("QUIT", ("stop", True)),
+        ("INT", ("interrupt",)),
+        ("HUP", ("reload",)),
+        ("USR1", ("reopen",)),
+        ("USR2", ("upgrade",)),
+        ("TTIN", ("change_workers", 1)),
+        ("TTOU", ("change_workers", -1)),
+    ],
+)
+def test_signals(signal: str, expected: tuple[Any, ...]) -> None:
+    master = Recorder()
+    SIGNALS[signal](master, {}, lambda outcome: None)
+    assert master.calls == [expected]
+
+
+def test_every_signal_of_the_contract_in_order_of_priority() -> None:
+    assert list(SIGNALS) == ["QUIT", "INT", "TERM", "HUP", "USR1", "USR2", "TTIN", "TTOU"]
+
+
+def test_every_command_of_the_contract() -> None:
+    assert set(COMMANDS) == {"status", "reload", "stop", "restart", "check", "reopen", "workers"}
+    for name, command in COMMANDS.items():
+        assert command.name == name
+        assert command.help
+        assert command.seconds > 0
+        assert not command.argument or not command.flag
