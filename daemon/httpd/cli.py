@@ -158,7 +158,7 @@ def _serve(options: argparse.Namespace, plan: _Plan, verdict: checker.Verdict, c
 
     def started(code: int, reason: str) -> None:
         if ready is not None:
-            ready.report(code, f"httpd: {reason}\n" if code else "")
+            ready.report(code, f"httpd: {reason}" if code else "")
             supervisor.reopen(nobody)  # "-" is no longer the terminal
         elif not code and options.config is None and not again:
             _greet(plan.name, supervisor)

@@ -154,7 +154,9 @@ class Client:
         self.close()
 
 
-def request(target: str | bytes, *fields: str, method: str = "GET", host: str = "localhost", body: bytes = b"") -> bytes:
+def request(
+    target: str | bytes, *fields: str, method: str = "GET", host: str = "localhost", body: bytes = b""
+) -> bytes:
     """The bytes of a request; `fields` are whole lines without CRLF."""
     raw = target if isinstance(target, bytes) else target.encode("ascii")
     lines = [method.encode() + b" " + raw + b" HTTP/1.1", b"Host: " + host.encode()]
@@ -170,7 +172,7 @@ def connections(address: tuple[str, int] | str, count: int) -> Iterator[list[Cli
     opened: list[Client] = []
     try:
         for _ in range(count):
-            opened.append(Client(address))
+            opened.append(Client(address))  # noqa: PERF401 - what is open when one fails has to be closed
         yield opened
     finally:
         for client in opened:

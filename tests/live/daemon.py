@@ -13,6 +13,7 @@ Rules:
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import json
 import os
@@ -36,9 +37,20 @@ PATIENCE = 20.0  # seconds until a test gives up waiting; nothing takes so long 
 HTTPD = [sys.executable, "-m", "httpd"]
 HTTPD_CTL = [sys.executable, "-c", "from httpd.control.ctl import main; raise SystemExit(main())"]
 
+# Compiled once for all the daemons of a run, whatever the caller thinks of writing bytecode; outside the tree.
+_BYTECODE = tempfile.mkdtemp(prefix="httpd-live-bytecode-")
+atexit.register(shutil.rmtree, _BYTECODE, ignore_errors=True)
+
 T = TypeVar("T")
 
 _ENTRY = re.compile(r"\S+ \[(\w+)\] [^:]*: (.*)")
+
+
+def environment(more: dict[str, str] | None = None) -> dict[str, str]:
+    """The environment of a program under test: this tree's httpd."""
+    environ = {**os.environ, "PYTHONPATH": str(SOURCE), "PYTHONPYCACHEPREFIX": _BYTECODE, **(more or {})}
+    environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    return environ
 
 
 def eventually(look: Callable[[], T], what: str, seconds: float = PATIENCE) -> T:
@@ -114,7 +126,8 @@ class Lines:
         with self._changed:
             if self._changed.wait_for(lambda: len(self._found(pattern)) >= count, seconds):
                 return self._found(pattern)[count - 1]
-            raise AssertionError(f"no line {pattern!r} ({count}) within {seconds:.0f} s, but\n" + "\n".join(self._lines))
+            seen = "\n".join(self._lines)
+            raise AssertionError(f"no line {pattern!r} ({count}) within {seconds:.0f} s, but\n{seen}")
 
     def _found(self, pattern: str) -> list[str]:
         return [line for line in self._lines if re.search(pattern, line)]
@@ -164,7 +177,7 @@ class Daemon:
               before: Callable[[], None] | None = None, notify: bool = True) -> subprocess.Popen[bytes]:  # fmt: skip
         """Start the command without waiting for anything."""
         path = self.place.path / "notify"
-        env = {**os.environ, "PYTHONPATH": str(SOURCE), "PYTHONWARNINGS": "error", **(environ or {})}
+        env = environment({"PYTHONWARNINGS": "error", **(environ or {})})
         env.pop("NOTIFY_SOCKET", None)
         if notify:
             if self._notify is None:
@@ -174,7 +187,7 @@ class Daemon:
         out, err = os.pipe(), os.pipe()
         self.process = subprocess.Popen(
             [*HTTPD, *(arguments or ("-c", str(self.file)))], stdin=subprocess.DEVNULL, stdout=out[1], stderr=err[1],
-            env=env, cwd=cwd or self.place.path, start_new_session=True, preexec_fn=before,
+            env=env, cwd=cwd or self.place.path, start_new_session=True, preexec_fn=before,  # noqa: PLW1509 - one system call
         )  # fmt: skip
         os.close(out[1])
         os.close(err[1])
@@ -249,7 +262,7 @@ class Daemon:
 
     def ctl(self, *arguments: str, environ: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
         """The `httpd-ctl` command, as users run it."""
-        env = {**os.environ, "PYTHONPATH": str(SOURCE), "PYTHONWARNINGS": "error", **(environ or {})}
+        env = environment({"PYTHONWARNINGS": "error", **(environ or {})})
         return subprocess.run(
             [*HTTPD_CTL, "-c", str(self.file), *arguments], capture_output=True, text=True, env=env, timeout=60,
             check=False,
@@ -338,7 +351,7 @@ def worker_user() -> str:
 
 def run_httpd(*arguments: str, cwd: Path, environ: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
     """The `httpd` command, for those uses of it that end by themselves."""
-    env = {**os.environ, "PYTHONPATH": str(SOURCE), "PYTHONWARNINGS": "error", **(environ or {})}
+    env = environment({"PYTHONWARNINGS": "error", **(environ or {})})
     return subprocess.run(
         [*HTTPD, *arguments], capture_output=True, text=True, cwd=cwd, env=env, timeout=PATIENCE, check=False,
         stdin=subprocess.DEVNULL,

@@ -64,7 +64,9 @@ def test_a_raw_nul_or_a_backslash_is_refused(server: Daemon, connect: Connect) -
     assert connect().get(b"/sub%5cfile").status == 404
 
 
-@pytest.mark.parametrize("name", ["out", "out-absolute", "out-folder/secret", "chain-out", "etc/passwd", "loop", "proc"])
+@pytest.mark.parametrize(
+    "name", ["out", "out-absolute", "out-folder/secret", "chain-out", "etc/passwd", "loop", "proc"]
+)
 def test_a_link_that_leaves_the_root_is_not_followed(server: Daemon, connect: Connect, name: str) -> None:
     answer = connect().get(f"/{name}")
     assert answer.status in (403, 404)

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 import pytest
 
 from live.conftest import Connect, needs_root
-from live.daemon import HTTPD_CTL, SOURCE, Daemon, Place, eventually
+from live.daemon import HTTPD_CTL, Daemon, Place, environment, eventually
 
 _SITE = '[[vhost]]\nroot = "www"\n'
 
@@ -38,6 +38,18 @@ def _connected(server: Daemon) -> socket.socket:
     sock.connect(str(server.run_dir / "control.sock"))
     sock.settimeout(20)
     return sock
+
+
+def _stop_as_nobody(server: Daemon) -> subprocess.CompletedProcess[str]:
+    # What it will need is imported while it still may read all of Python's own files.
+    program = (
+        "import gettext, locale, os, shutil, sys; from httpd.control import ctl; "
+        "os.setgid(65534); os.setgroups([]); os.setuid(65534); "
+        f"sys.exit(ctl.main(['--run-dir', {str(server.run_dir)!r}, 'stop']))"
+    )
+    env = environment()
+    command = [sys.executable, "-c", program]
+    return subprocess.run(command, capture_output=True, text=True, env=env, check=False, timeout=20)
 
 
 def test_status_as_json(server: Daemon) -> None:
@@ -64,7 +76,7 @@ def test_status_for_people(server: Daemon) -> None:
 
 
 def test_the_run_folder_names_the_server_too(server: Daemon) -> None:
-    env = {**os.environ, "PYTHONPATH": str(SOURCE)}
+    env = environment()
     command = [*HTTPD_CTL, "--run-dir", str(server.run_dir), "--json", "status"]
     done = subprocess.run(command, capture_output=True, text=True, env=env, check=False, timeout=20)
     assert json.loads(done.stdout)["pid"] == server.pid
@@ -128,10 +140,7 @@ def test_permissions(server: Daemon) -> None:
 
 @needs_root
 def test_no_permission(server: Daemon) -> None:
-    env = {**os.environ, "PYTHONPATH": str(SOURCE)}
-    program = "import locale, os, sys; from httpd.control import ctl; os.setgid(65534); os.setgroups([]); os.setuid(65534)"
-    command = [sys.executable, "-c", f"{program}; sys.exit(ctl.main(['--run-dir', {str(server.run_dir)!r}, 'stop']))"]
-    done = subprocess.run(command, capture_output=True, text=True, env=env, check=False, timeout=20)
+    done = _stop_as_nobody(server)
     assert (done.returncode, done.stdout) == (4, "")
     assert "may not control" in done.stderr
     assert server.status()["state"] == "running"
@@ -143,10 +152,7 @@ def test_peer_credentials_count_even_if_the_socket_is_open_to_all(place: Place, 
     daemon.start()
     daemon.expect("control refused uid=65534")
     (daemon.run_dir / "control.sock").chmod(0o666)
-    env = {**os.environ, "PYTHONPATH": str(SOURCE)}
-    program = "import locale, os, sys; from httpd.control import ctl; os.setgid(65534); os.setgroups([]); os.setuid(65534)"
-    command = [sys.executable, "-c", f"{program}; sys.exit(ctl.main(['--run-dir', {str(daemon.run_dir)!r}, 'stop']))"]
-    done = subprocess.run(command, capture_output=True, text=True, env=env, check=False, timeout=20)
+    done = _stop_as_nobody(daemon)
     assert done.returncode == 4
     assert daemon.status()["state"] == "running"
 
@@ -155,7 +161,8 @@ def test_peer_credentials_count_even_if_the_socket_is_open_to_all(place: Place, 
     "garbage",
     [b"\n", b"{}\n", b"[]\n", b"\x00\xff\xfe\n", b"[" * 10_000 + b"\n", b'{"command": 1, "arguments": {}}\n',
      b'{"command": "status", "arguments": []}\n', b'{"command": "nonsense", "arguments": {}}\n', b"x" * 20_000,
-     b'{"command": "workers", "arguments": {"count": "many"}}\n', b'{"command": "workers", "arguments": {"count": true}}\n',
+     b'{"command": "workers", "arguments": {"count": "many"}}\n',
+     b'{"command": "workers", "arguments": {"count": true}}\n',
      b'{"command": "workers", "arguments": {"count": 1e400}}\n', b"GET / HTTP/1.1\r\n\r\n"],
 )  # fmt: skip
 def test_garbage_gets_a_reason(server: Daemon, garbage: bytes) -> None:
@@ -169,7 +176,8 @@ def test_garbage_gets_a_reason(server: Daemon, garbage: bytes) -> None:
 
 
 def test_a_client_that_leaves_early(server: Daemon) -> None:
-    for data in (b"", b'{"command"', b'{"command": "status", "arguments": {}}\n', b'{"command": "check", "arguments": {}}\n'):
+    whole = [b'{"command": "%b", "arguments": {}}\n' % command for command in (b"status", b"check")]
+    for data in (b"", b'{"command"', *whole):
         with _connected(server) as sock:
             sock.sendall(data)
     assert server.status()["state"] == "running"

@@ -136,8 +136,8 @@ def wget(server: Daemon, tree: dict[str, bytes], tmp_path: Path) -> Iterator[sub
         yield None
         return
     process = subprocess.Popen(
-        ["wget", "-o", f"{tmp_path}.log", "-m", "-nv", "-nH", "--restrict-file-names=nocontrol", "-e", "robots=off", "--tries=2",
-         f"http://127.0.0.1:{server.port}/"],
+        ["wget", "-o", f"{tmp_path}.log", "-m", "-nv", "-nH", "--restrict-file-names=nocontrol", "-e", "robots=off",
+         "--tries=2", f"http://127.0.0.1:{server.port}/"],
         cwd=tmp_path,
     )  # fmt: skip
     yield process

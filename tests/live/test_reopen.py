@@ -53,7 +53,7 @@ def test_behind_the_command_only_the_new_files_are_written(served: Daemon, conne
 def test_usr1_is_reopen(served: Daemon, connect: Connect, place: Place) -> None:
     _move(place)
     served.signal("USR1")
-    eventually(lambda: (place.path / "logs/access.log").exists(), "a new file")
+    eventually((place.path / "logs/access.log").exists, "a new file")
     client = connect()
     seen = 0
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from live.client import Client
-from live.daemon import HTTPD, SOURCE, Daemon, Place, StartFailed, eventually, run_httpd
+from live.daemon import HTTPD, Daemon, Place, StartFailed, environment, eventually, run_httpd
 
 _SITE = '[[vhost]]\nroot = "www"\n'
 
@@ -42,8 +42,9 @@ def test_check(place: Place, daemon: Daemon) -> None:
     daemon.configure(_SITE + 'listng = true\n[timeouts]\nhead = "10"\n')
     done = run_httpd("--check", "-c", "httpd.toml", cwd=place.path)
     assert (done.returncode, done.stdout) == (78, "")
-    assert re.search(r"^httpd\.toml:\d+: vhost\[0\]\.listng: unknown key; did you mean 'listing'\?$", done.stderr, re.MULTILINE)
-    assert re.search(r"^httpd\.toml:\d+: timeouts\.head: ", done.stderr, re.MULTILINE)
+    first, second = done.stderr.splitlines()
+    assert re.fullmatch(r"httpd\.toml:\d+: vhost\[0\]\.listng: unknown key; did you mean 'listing'\?", first)
+    assert re.match(r"httpd\.toml:\d+: timeouts\.head: ", second)
 
 
 @pytest.mark.parametrize("text", ["[broken", '[[vhost]]\nroot = "nowhere"\n', ""])
@@ -104,7 +105,7 @@ def test_a_folder_at_once(place: Place) -> None:
     daemon = Daemon(place)
     daemon.expect("^Serving ")
     process = subprocess.Popen(
-        HTTPD, cwd=place.www, env={**os.environ, "PYTHONPATH": str(SOURCE)}, stdin=subprocess.DEVNULL,
+        HTTPD, cwd=place.www, env=environment(), stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
     )  # fmt: skip
     try:
@@ -204,7 +205,7 @@ def test_closed_standard_descriptors(place: Place, daemon: Daemon) -> None:
     daemon.configure(_SITE, log='error = "error.log"')
     shell = f'exec {sys.executable} -m httpd -c httpd.toml 0<&- 1>&- 2>&-'
     process = subprocess.Popen(
-        ["sh", "-c", shell], cwd=place.path, env={**os.environ, "PYTHONPATH": str(SOURCE)}, start_new_session=True
+        ["sh", "-c", shell], cwd=place.path, env=environment(), start_new_session=True
     )
     try:
         until = time.monotonic() + 20

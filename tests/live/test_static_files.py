@@ -17,8 +17,9 @@ from live.daemon import Daemon, Place
 
 _SIZES = [0, 1, 4096, 32 * 1024 - 1, 32 * 1024, 32 * 1024 + 1, 300_000, 5_000_000]
 _NAMES = [
-    b"with space.txt", "größe.txt".encode(), b"latin-\xe9.txt", b"qu\"ote's.txt", b"100%.txt", b"%2e%2e", b"a+b&c=d;e.txt",
-    b"#hash?.txt", b"<b>.txt", b"colon:name", b"line\nfeed.txt", b"tab\there", b"\\back", b"~tilde", b"[bracket].txt",
+    b"with space.txt", "größe.txt".encode(), b"latin-\xe9.txt", b"qu\"ote's.txt", b"100%.txt", b"%2e%2e",
+    b"a+b&c=d;e.txt", b"#hash?.txt", b"<b>.txt",
+    b"colon:name", b"line\nfeed.txt", b"tab\there", b"\\back", b"~tilde", b"[bracket].txt",
 ]  # fmt: skip
 _CONFIG = """
 [[vhost]]
@@ -86,7 +87,8 @@ def server(shared_daemon: Daemon, shared_place: Place) -> Daemon:
     [
         ("a.html", "text/html; charset=utf-8"), ("a.txt", "text/plain; charset=utf-8"),
         ("a.css", "text/css; charset=utf-8"), ("a.js", "text/javascript; charset=utf-8"), ("a.png", "image/png"),
-        ("a.json", "application/json"), ("a.unknown", "application/octet-stream"), ("NAKED", "application/octet-stream"),
+        ("a.json", "application/json"), ("a.unknown", "application/octet-stream"),
+        ("NAKED", "application/octet-stream"),
     ],
 )  # fmt: skip
 def test_a_file_has_the_type_of_its_extension(server: Daemon, connect: Connect, name: str, media_type: str) -> None:

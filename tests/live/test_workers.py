@@ -40,12 +40,12 @@ def test_the_command(served: Daemon) -> None:
         assert {worker["state"] for worker in status["workers"]} == {"serving"}
 
 
-@pytest.mark.parametrize("count", ["0", "-1", "6"])
-def test_a_number_out_of_range_is_refused(served: Daemon, count: str) -> None:
+def test_a_number_out_of_range_is_refused(served: Daemon) -> None:
     served.expect("worker count not changed")
-    done = served.ctl("workers", "--", count)
-    assert (done.returncode, "max_workers" in done.stderr) == (1, True), done
-    assert len(served.workers()) == 2
+    for count in ("0", "-1", "6"):
+        done = served.ctl("workers", "--", count)
+        assert (done.returncode, "max_workers" in done.stderr) == (1, True), done
+        assert len(served.workers()) == 2
 
 
 def test_ttou_never_takes_the_last_one(served: Daemon, connect: Connect) -> None:
@@ -93,11 +93,11 @@ def test_titles(served: Daemon) -> None:
     assert sorted(title(pid) for pid in served.workers()) == ["httpd: worker 0 gen 1", "httpd: worker 1 gen 1"]
 
 
-@pytest.mark.parametrize("name", ["HUP", "USR1", "USR2", "TTIN", "TTOU", "WINCH", "INT"])
-def test_signals_for_the_master_do_nothing_to_a_worker(served: Daemon, connect: Connect, name: str) -> None:
+def test_signals_for_the_master_do_nothing_to_a_worker(served: Daemon, connect: Connect) -> None:
     before = served.workers()
     for pid in before:
-        os.kill(pid, getattr(signal, f"SIG{name}"))
+        for name in ("HUP", "USR1", "USR2", "TTIN", "TTOU", "WINCH", "INT"):
+            os.kill(pid, getattr(signal, f"SIG{name}"))
     for _ in range(4):
         assert connect().get("/a").body == b"the a"
     assert served.workers() == before

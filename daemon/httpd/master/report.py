@@ -89,7 +89,8 @@ def status_text(data: Mapping[str, Any]) -> str:
     reload = data["last_reload"]
     if reload:
         verdict = "done" if reload["ok"] else "refused"
-        lines.append(f"reload    {verdict} {_span(time.time() - reload['at'])} ago: {reload['text'].splitlines()[0]}")
+        first, *_ = reload["text"].splitlines() or [""]
+        lines.append(f"reload    {verdict} {_span(time.time() - reload['at'])} ago: {first}")
     lines += [f"lost      worker {died['slot']}: {died['reason']}" for died in data["last_exits"]]
     lines.append(f"{'worker':>6} {'gen':>4} {'pid':>8}  {'state':<9} {'up':>8} {'requests':>10} {'open':>6} "
                  f"{'cpu':>8} {'memory':>9}")  # fmt: skip
@@ -145,13 +146,13 @@ def _vhost_changes(old: Sequence[schema.Vhost], new: Sequence[schema.Vhost]) -> 
     before = {_vhost_name(vhost): vhost for vhost in old}
     after = {_vhost_name(vhost): vhost for vhost in new}
     found = _set_change("vhost", list(before), list(after))
-    for name in before.keys() & after.keys():
+    for name in [name for name in after if name in before]:
         mounts_before = {mount.path: mount for mount in before[name].mounts}
         mounts_after = {mount.path: mount for mount in after[name].mounts}
         found += _set_change(f"vhost {name}: mount", list(mounts_before), list(mounts_after))
         found += [
-            f"vhost {name}: mount changed: {path}" for path in mounts_before.keys() & mounts_after.keys()
-            if _without_key(mounts_before[path]) != _without_key(mounts_after[path])
+            f"vhost {name}: mount changed: {path}" for path in mounts_after
+            if path in mounts_before and _without_key(mounts_before[path]) != _without_key(mounts_after[path])
         ]  # fmt: skip
         if (before[name].settings, before[name].listen) != (after[name].settings, after[name].listen):
             found.append(f"vhost {name}: settings changed")

@@ -123,7 +123,7 @@ def parse_host(value: bytes) -> bytes:
 
     Raises ProtocolError(400) when it is not `uri-host [ ":" port ]` (RFC 9110 7.2).
     """
-    match = grammar.HOST.fullmatch(value)
+    match = grammar.HOST.fullmatch(value) if len(value) <= _LONGEST_HOST + len(":65535") else None
     if match is None or int(match[2] or 0) > 65535 or len(match[1]) > _LONGEST_HOST:
         raise ProtocolError(400, "malformed Host")
     host = match[1].lower()

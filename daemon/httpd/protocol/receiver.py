@@ -63,7 +63,8 @@ class Receiver:
         """IDLE, HEAD or BODY."""
         if self.body is not None:
             return Phase.BODY
-        return Phase.HEAD if self.pending else Phase.IDLE
+        # Empty lines in front of a head are not yet a part of it (RFC 9112 2.2): some clients send one behind a body.
+        return Phase.HEAD if self.pending.strip(b"\r\n") else Phase.IDLE
 
     def next_request(self, data: bytes) -> Request | None:
         """Take `data` and return the next request, or None when its head is not complete.

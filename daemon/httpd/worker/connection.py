@@ -18,6 +18,7 @@ Rules:
 from __future__ import annotations
 
 import socket
+import struct
 import time
 from collections.abc import Callable
 
@@ -37,6 +38,7 @@ from httpd.worker.sender import FAILED, Sender
 
 RECV = 8 * 1024  # bytes asked for by one read
 LINGER = 2.0  # seconds
+_RESET = struct.pack("ii", 1, 0)  # SO_LINGER: on, 0 seconds
 
 # With one of these a cached file is not simply sent.
 _NARROWING = frozenset((b"range", b"if-match", b"if-none-match", b"if-modified-since", b"if-unmodified-since"))
@@ -110,7 +112,7 @@ class Connection:
         except ProtocolError as error:
             self._refuse(error)
             return
-        if receiver.body is None and receiver.pending and self._phase is not Phase.HEAD:
+        if receiver.pending and self._phase is not Phase.HEAD and receiver.phase is Phase.HEAD:
             self._phase = Phase.HEAD
             self.deadline = self._context.now + self._context.timeouts.head
         if self._mask != IN:
@@ -215,6 +217,7 @@ class Connection:
         head += rest_of_head(reply.status, reply.fields, reply.length)
         self._log = reply.log
         self._phase = Phase.ANSWER
+        self._since = 0.0
         body = sum(len(part) if isinstance(part, bytes) else part.length for part in reply.parts)
         record.sent, record.wire = body, len(head) + body
         return self._sent(self._sender.start(head, body, reply.parts))
@@ -227,8 +230,9 @@ class Connection:
             self.close()
             return False
         if self._sender.left:
-            if self._mask != OUT:
+            if not self._since:
                 self._since, self._moved = context.now, 0
+            if self._mask != OUT:
                 self._wait(OUT, self._on_output)
             self._moved += moved
             self.deadline = context.now + context.timeouts.write
@@ -274,7 +278,7 @@ class Connection:
         record.vhost = b"-"
         context.errors.debug("refused", client=record.client, status=error.status, reason=error.reason)
         self._close = True
-        self._send_reply(None, refusal(error.status, raw.startswith(b"HEAD "), context.log))
+        self._send_reply(None, refusal(error.status, line.startswith(b"HEAD "), context.log))
 
     def _part(self) -> None:
         """Close behind the last answer, lingering if the client may still be sending."""
@@ -327,6 +331,8 @@ class Connection:
         else:
             if self._phase is Phase.ANSWER:
                 self._finish_record(complete=False)
+                # By RST: else the kernel would keep what the client does not take for as long as the client likes.
+                self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
             self.close()
 
     def _too_slow(self, now: float) -> bool:

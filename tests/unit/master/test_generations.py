@@ -75,7 +75,8 @@ def with_logs(make_config: MakeConfig, access: str, error: str, *others: str) ->
         Redirect(f"/{at}/", "k", Settings(access_log=name))
         for at, name in enumerate(others)
     )  # fmt: skip
-    return make_config(log=Log(access=access, error=error), vhosts=(Vhost(key="k", settings=Settings(), mounts=mounts),))
+    vhost = Vhost(key="k", settings=Settings(), mounts=mounts)
+    return make_config(log=Log(access=access, error=error), vhosts=(vhost,))
 
 
 def test_log_names(make_config: MakeConfig) -> None:

@@ -47,7 +47,7 @@ def test_status(make_generation: MakeGeneration, make_child: MakeChild) -> None:
     assert data["last_reload"] == {"ok": True, "text": "x", "at": 1.0}
     assert (data["wanted_workers"], data["restarts"]) == (2, 3)
     assert data["last_exits"] == [{"slot": 0, "reason": "killed by SIGSEGV"}]
-    assert 100 <= data["uptime"]
+    assert data["uptime"] >= 100
     workers = data["workers"]
     assert [(worker["generation"], worker["slot"], worker["state"]) for worker in workers] == [
         (1, 0, "draining"), (2, 0, "serving"), (2, 1, "serving"),
@@ -64,8 +64,9 @@ def test_every_key_of_the_contract(make_generation: MakeGeneration, make_child: 
     generation.slots[0].child = make_child()
     data = report.status(generation, [generation], {}, 0.0, stopping=False)
     top = {"version", "pid", "state", "generation", "uptime", "config", "listeners", "last_reload", "workers"}
+    worker = {"pid", "generation", "state", "uptime", "requests", "connections", "cpu", "memory"}
     assert top <= data.keys()
-    assert {"pid", "generation", "state", "uptime", "requests", "connections", "cpu", "memory"} <= data["workers"][0].keys()
+    assert worker <= data["workers"][0].keys()
 
 
 @pytest.mark.parametrize(
@@ -153,7 +154,7 @@ def server(*texts: str, **fields: Any) -> Server:
 
 CHANGES: list[tuple[dict[str, Any], dict[str, Any], list[str]]] = [
     ({}, {}, []),
-    ({"server": server(":80", ":81")}, {"server": server(":81", ":82")}, ["listener added: :82", "listener removed: :80"]),
+    ({"server": server("a", "b")}, {"server": server("b", "c")}, ["listener added: c", "listener removed: a"]),
     ({"vhosts": (vhost("a"), vhost())}, {"vhosts": (vhost("b"), vhost())}, ["vhost added: b", "vhost removed: a"]),
     ({"vhosts": (vhost("a"),)}, {"vhosts": (vhost(),)}, ["vhost added: (default)", "vhost removed: a"]),
     (
