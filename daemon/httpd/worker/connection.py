@@ -26,7 +26,7 @@ from httpd.content.cache import Entry
 from httpd.content.sites import SiteTable
 from httpd.logs.access_log import AccessLog
 from httpd.protocol.conditional import evaluate
-from httpd.protocol.messages import FieldList, ProtocolError, Request
+from httpd.protocol.messages import ProtocolError, Request
 from httpd.protocol.receiver import ON_END_OF_INPUT, ON_TIMEOUT, Phase, Receiver
 from httpd.protocol.writer import CLOSE, KEEP_ALIVE, OPEN, rest_of_head
 from httpd.system.pending import input_pending
@@ -36,17 +36,16 @@ from httpd.worker.exchange import Mount, Reply, refusal
 from httpd.worker.record import Record
 from httpd.worker.sender import FAILED, Sender
 
-RECV = 8 * 1024  # bytes asked for by one read
+RECV = 16 * 1024  # bytes asked for by one read
 LINGER = 2.0  # seconds
 _RESET = struct.pack("ii", 1, 0)  # SO_LINGER: on, 0 seconds
 
 # With one of these a cached file is not simply sent.
 _NARROWING = frozenset((b"range", b"if-match", b"if-none-match", b"if-modified-since", b"if-unmodified-since"))
-_NO_FIELDS: FieldList = ()
 
 
 class Connection:
-    """A client, from accept to close.  `on_event` is what its next event means; `mask` what the poller waits for."""
+    """A client, from accept to close.  `deadline` (monotonic seconds) is when its patience, or ours, ends."""
 
     __slots__ = (
         "_close", "_context", "_fd", "_log", "_mask", "_moved", "_phase", "_receiver", "_record", "_request", "_sender",
