@@ -40,7 +40,7 @@ def test_what_arrives_is_what_was_given(head: bytes, answers: list[list[Any]], r
             )
             fd = os.dup(file.fileno()) if any(isinstance(part, tuple) for part in answer) else -1
             given_parts = [part if isinstance(part, bytes) else FileBody(fd, *part) for part in answer]
-            moved = sender.start(head, len(expected) - len(head), given_parts)
+            moved = sender.start(head, given_parts)
             got = b""
             while True:
                 assert moved != FAILED

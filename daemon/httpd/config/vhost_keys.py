@@ -174,7 +174,7 @@ REDIRECT = Table(
 
 VHOST = Table(
     "vhost",
-    "A site. The first one in file order answers for names that no other has; at most one may be without names.",
+    "A site. The one without names answers for all other names; without such a one the first in file order does.",
     (
         Key(
             "names",

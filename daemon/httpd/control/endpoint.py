@@ -30,9 +30,10 @@ from httpd.control.wire import (
     decode_call,
     encode_outcome,
 )
-from httpd.system.poller import IN, OUT, Poller
+from httpd.system.poller import ERR, HUP, IN, OUT, Poller
 
 SILENCE = 10.0  # seconds
+PAUSE = 0.5  # seconds
 CLIENTS = 256  # at once; the next ones wait in the socket's queue
 _SO_PEERGROUPS = 59  # Linux 4.13; not in Python's socket module
 
@@ -56,6 +57,7 @@ class Endpoint:
         self._perform = perform
         self._refused = refused
         self._clients: dict[int, _Client] = {}
+        self._resume_at: float | None = None  # monotonic seconds; None while new clients are taken
         self._sock = _listen(path, group)
         status = path.lstat()
         self._inode = (status.st_dev, status.st_ino)
@@ -65,7 +67,10 @@ class Endpoint:
     def _on_connect(self, mask: int) -> None:
         try:
             sock, _ = self._sock.accept()
-        except OSError:
+        except BlockingIOError:
+            return
+        except OSError:  # out of descriptors, most likely: a pause, or the loop would spin
+            self._pause(time.monotonic() + PAUSE)
             return
         sock.setblocking(False)
         client = _Client(sock, time.monotonic() + SILENCE)
@@ -73,8 +78,8 @@ class Endpoint:
         self._clients[fd] = client
         self._handlers[fd] = lambda mask: self._on_client(client, mask)
         self._poller.register(fd, IN)
-        if len(self._clients) == CLIENTS:
-            self._poller.unregister(self._sock.fileno())
+        if len(self._clients) >= CLIENTS:
+            self._pause(float("inf"))
 
     def _on_client(self, client: _Client, mask: int) -> None:
         if client.output:
@@ -86,9 +91,15 @@ class Endpoint:
             return
         except OSError:
             data = b""
-        if not data or client.called:  # gone; nothing more is expected of it
-            if not data:
+        if client.called:
+            # Nothing more is expected of it.  If it has only shut its sending side it still waits for the answer.
+            if not data and mask & (HUP | ERR):
                 self._drop(client)
+            elif not data:
+                self._poller.modify(client.sock.fileno(), 0)
+            return
+        if not data:
+            self._drop(client)
             return
         client.input += data
         line, newline, _ = client.input.partition(b"\n")
@@ -137,19 +148,31 @@ class Endpoint:
         if not client.gone:
             client.gone = True
             fd = client.sock.fileno()
-            if len(self._clients) == CLIENTS:
-                self._poller.register(self._sock.fileno(), IN)
             del self._clients[fd], self._handlers[fd]
             self._poller.unregister(fd)
             client.sock.close()
+            if self._resume_at == float("inf"):
+                self._resume()
+
+    def _pause(self, until: float) -> None:
+        """Take no more clients until then; infinity: until one leaves."""
+        self._resume_at = until
+        self._poller.unregister(self._sock.fileno())
+
+    def _resume(self) -> None:
+        self._resume_at = None
+        self._poller.register(self._sock.fileno(), IN)
 
     @property
     def deadline(self) -> float:
         """When `sweep` has something to do next (monotonic seconds)."""
-        return min((client.deadline for client in self._clients.values()), default=float("inf"))
+        due = [client.deadline for client in self._clients.values()]
+        return min(due if self._resume_at is None else [*due, self._resume_at], default=float("inf"))
 
     def sweep(self, now: float) -> None:
-        """Drop clients that take too long."""
+        """Drop clients that take too long, end a pause."""
+        if self._resume_at is not None and now >= self._resume_at:
+            self._resume()
         for client in list(self._clients.values()):
             if now >= client.deadline:
                 self._drop(client)
@@ -164,7 +187,8 @@ class Endpoint:
             self._drop(client)
         fd = self._sock.fileno()
         del self._handlers[fd]
-        self._poller.unregister(fd)
+        if self._resume_at is None:
+            self._poller.unregister(fd)
         self._sock.close()
         with contextlib.suppress(OSError):
             status = self._path.lstat()
@@ -209,7 +233,7 @@ def _credentials(sock: socket.socket) -> tuple[int, set[int | None]]:
     if sys.platform != "linux":
         return os.geteuid(), set()  # the mode of the socket alone decides
     try:
-        _, uid, gid = struct.unpack("3i", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+        _, uid, gid = struct.unpack("iII", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
     except OSError:
         return -1, set()
     groups: set[int | None] = {gid}

@@ -85,7 +85,7 @@ class Crew:
         except OSError as error:
             ours.close()
             theirs.close()
-            generation.boards.append(board)
+            generation.give_board(board)
             self._cannot_start(slot, now, error)
             return
         theirs.close()
@@ -242,7 +242,7 @@ class Crew:
         if child.pidfd is not None:
             self._forget(child.pidfd)
             os.close(child.pidfd)
-        generation.boards.append(child.board)
+        generation.give_board(child.board)
         self._bury(generation, child, was, child.failure or status.text)
 
     def _bury(self, generation: Generation, child: Child, was: State, how: str) -> None:

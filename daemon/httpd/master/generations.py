@@ -67,6 +67,11 @@ class Generation:
         self.scoreboard.clear(board)
         return board
 
+    def give_board(self, board: int) -> None:
+        """Take back what `take_board` gave."""
+        if board >= 0:
+            self.boards.append(board)
+
     def close(self) -> None:
         """Close the log files.  Listeners are closed by whoever knows whether the next generation shares them."""
         close_targets((*self.targets.values(), self.errors))

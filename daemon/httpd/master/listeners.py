@@ -26,7 +26,7 @@ BACKLOG = 4096  # the kernel cuts it to net.core.somaxconn
 
 
 class BindError(Exception):
-    """An address that can't be bound.  `permission` tells whether that is for want of privileges."""
+    """An address that can't be bound: for want of privileges (`permission`), or because it is taken (`in_use`)."""
 
     def __init__(self, address: str, error: OSError) -> None:
         # Without an errno (a path longer than a socket address) there is no strerror, only a text.
@@ -151,7 +151,7 @@ def _clear_path(path: str) -> None:
     """Remove the socket that a dead server left behind."""
     try:
         if not stat.S_ISSOCK(os.lstat(path).st_mode):
-            raise OSError(errno.EADDRINUSE, f"{path} exists and is not a socket")
+            raise OSError(errno.EEXIST, f"{path} exists and is not a socket")
     except FileNotFoundError:
         return
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:

@@ -74,7 +74,9 @@ def _settle(request: Request, match: re.Match[bytes], minor: bytes, limits: Head
     lines = request.lines
     if request.end > limits.quick or len(lines) > limits.fields:
         _check_limits(request, match, limits)
-    fields = {name.lower(): value for name, value in lines}
+    fields: Fields = {}
+    for name, value in lines:  # faster than a comprehension, which is a call before Python 3.12
+        fields[name.lower()] = value
     if len(fields) != len(lines):
         fields = _merge(lines)
     request.fields = fields

@@ -77,9 +77,10 @@ def start(source: Source) -> tuple[int, int]:
 
 def finish(report: bytes) -> Verdict:
     """What the child reported."""
-    if not report:
+    try:
+        return msgspec.msgpack.decode(report, type=Verdict)
+    except msgspec.DecodeError:  # it was killed before it could say anything, or in the middle
         return Verdict(problems=["the configuration check died"])
-    return msgspec.msgpack.decode(report, type=Verdict)
 
 
 def run(source: Source) -> Verdict:

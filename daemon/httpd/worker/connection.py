@@ -6,26 +6,24 @@
 
 Rules:
 
-- A connection costs a descriptor, never a thread.  Between events nothing of it runs; `deadline` is looked at by the
-  loop's sweep, so keeping a deadline is one assignment.
-- What a request costs at least: recv, stat of the file, send.  The poller hears of a connection only when it has to
-  wait, and again only when what it waits for changes.
+- A connection costs a descriptor, never a thread.
+- What a request costs at least: recv, stat of the file, send.
 - While an answer is on its way nothing is read: the client's next requests wait in the kernel (back-pressure).
-- Every close that may meet unread input lingers: SHUT_WR, read to the end or `LINGER` seconds, close.  A plain close
-  would answer with RST and could destroy a response that is already in the client's buffers (RFC 9112 9.6).
+- Requests are answered in their order, one after the other; a body is read to its end, or the connection is closed
+  behind the answer, so that an unread body never becomes a request.
 """
 
 from __future__ import annotations
 
+import os
 import socket
-import struct
 import time
-from collections.abc import Callable
 
 from httpd.content.cache import Entry
 from httpd.content.sites import SiteTable
 from httpd.logs.access_log import AccessLog
 from httpd.protocol.conditional import evaluate
+from httpd.protocol.head import parse
 from httpd.protocol.messages import ProtocolError, Request
 from httpd.protocol.receiver import ON_END_OF_INPUT, ON_TIMEOUT, Phase, Receiver
 from httpd.protocol.writer import CLOSE, KEEP_ALIVE, OPEN, rest_of_head
@@ -33,44 +31,30 @@ from httpd.system.pending import input_pending
 from httpd.system.poller import IN, OUT
 from httpd.worker.context import Context
 from httpd.worker.exchange import Mount, Reply, refusal
+from httpd.worker.peer import RECV, Peer
 from httpd.worker.record import Record
 from httpd.worker.sender import FAILED, Sender
-
-RECV = 16 * 1024  # bytes asked for by one read
-LINGER = 2.0  # seconds
-_RESET = struct.pack("ii", 1, 0)  # SO_LINGER: on, 0 seconds
 
 # With one of these a cached file is not simply sent.
 _NARROWING = frozenset((b"range", b"if-match", b"if-none-match", b"if-modified-since", b"if-unmodified-since"))
 
 
-class Connection:
-    """A client, from accept to close.  `deadline` (monotonic seconds) is when its patience, or ours, ends."""
+class Connection(Peer):
+    """A client that speaks HTTP, from accept to close."""
 
-    __slots__ = (
-        "_close", "_context", "_fd", "_log", "_mask", "_moved", "_phase", "_receiver", "_record", "_request", "_sender",
-        "_since", "_sock", "_tables", "deadline",
-    )  # fmt: skip
+    __slots__ = ("_close", "_log", "_receiver", "_record", "_request", "_sender", "_tables")
 
     def __init__(
         self, context: Context, sock: socket.socket, client: bytes, port: int, tables: SiteTable[Mount]
     ) -> None:
-        self._context = context
-        self._sock = sock
-        self._fd = sock.fileno()
+        super().__init__(context, sock)
         self._tables = tables
         self._record = Record(client, port)
         self._receiver = Receiver(context.head_limits)
         self._sender = Sender(sock)
-        self._phase = Phase.IDLE
-        self._mask = 0
-        self._moved = 0  # bytes since `_since`, for min_rate
-        self._since = 0.0
-        self._close = False
-        self._request: Request | None = None
+        self._close = False  # this answer is the last
+        self._request: Request | None = None  # whose body is being read
         self._log: AccessLog | None = None
-        self.deadline = context.now + context.timeouts.head
-        context.connections[self._fd] = self
 
     # Reading
 
@@ -84,10 +68,24 @@ class Connection:
         except OSError:
             self.close()
             return
-        if data:
+        receiver = self._receiver
+        if not data:
+            self._end_of_input()
+        elif receiver.pending or receiver.body is not None:
             self._pump(data)
         else:
-            self._end_of_input()
+            self._first(data)
+
+    def _first(self, data: bytes) -> None:
+        """The hot path: nothing is left of what came before, and `data` is one request, neither less nor more."""
+        try:
+            request = parse(data, self._context.head_limits)
+        except ProtocolError:
+            request = None
+        if request is None or request.length or request.end != len(data):
+            self._pump(data)
+        elif self._serve(request) and self._mask != IN:
+            self._wait(IN, self.on_input)
 
     def _pump(self, data: bytes) -> None:
         """Answer all that has been received, one request after the other."""
@@ -173,6 +171,8 @@ class Connection:
             if _NARROWING.isdisjoint(request.fields):
                 if entry.small:
                     return self._send_entry(request, entry, 200)
+                if (fd := entry.open()) >= 0:
+                    return self._send_file(request, entry, fd)
             elif b"range" not in request.fields and (
                 evaluate(request.fields, request.method, entry.validators, int(context.wall)) == 304
             ):
@@ -198,13 +198,29 @@ class Connection:
         if sent == len(data) and persistence != CLOSE and (log is None or not log.needs_clock):
             if log is not None:
                 record.keepalive = True
-                log.add(record, context.wall)
+                if not log.lines:
+                    context.dirty.append(log)
+                log.lines.append(log.format(record, context.wall))
             self._phase = Phase.IDLE
             self.deadline = context.now + context.idle_seconds
             return True
         self._log = log
         self._phase = Phase.ANSWER
         return self._sent(self._sender.adopt(data, sent))
+
+    def _send_file(self, request: Request, entry: Entry, fd: int) -> bool:
+        """The same for a file that is too large for the cache."""
+        body = 0 if request.method == b"HEAD" else entry.body
+        persistence = CLOSE if self._close else OPEN if request.minor else KEEP_ALIVE
+        head = self._context.preambles.get(200, persistence) + entry.tail
+        record = self._record
+        record.status, record.sent, record.wire, record.response_fields = 200, body, len(head) + body, entry.fields
+        self._log = entry.log
+        self._phase = Phase.ANSWER
+        if not body:
+            os.close(fd)
+            return self._sent(self._sender.start(head))
+        return self._sent(self._sender.start_file(head, fd, body))
 
     def _send_reply(self, request: Request | None, reply: Reply) -> bool:
         if reply.close:
@@ -219,7 +235,7 @@ class Connection:
         self._since = 0.0
         body = sum(len(part) if isinstance(part, bytes) else part.length for part in reply.parts)
         record.sent, record.wire = body, len(head) + body
-        return self._sent(self._sender.start(head, body, reply.parts))
+        return self._sent(self._sender.start(head, reply.parts))
 
     def _sent(self, moved: int) -> bool:
         """Look at how far sending came.  True when the answer is out and the connection may go on."""
@@ -286,65 +302,17 @@ class Connection:
         else:
             self.close()
 
-    def _linger(self) -> None:
-        try:
-            self._sock.shutdown(socket.SHUT_WR)
-        except OSError:
-            self.close()
-            return
-        self._phase = Phase.LINGER
-        self._since = 0.0
-        self.deadline = self._context.now + LINGER
-        self._wait(IN, self._on_linger)
-
-    def _on_linger(self, mask: int) -> None:
-        try:
-            if not self._sock.recv(RECV):
-                self.close()
-        except BlockingIOError:
-            pass
-        except OSError:
-            self.close()
-
-    def close(self) -> None:
-        """Let go of the socket and of every file that was to be sent."""
-        context = self._context
-        if context.connections.pop(self._fd, None) is None:
-            return
-        self._sender.abandon()
-        if self._mask:
-            context.forget(self._fd)
-        self._sock.close()
-
-    # The loop's sweep
-
-    def sweep(self, now: float) -> None:
-        """Look at the deadline and at the rate; called about once a second."""
-        if now < self.deadline and not (self._since and self._too_slow(now)):
-            return
+    def _expire(self) -> None:
         status = ON_TIMEOUT[self._phase]
         if status is not None:
             self._refuse(ProtocolError(status, "the client was too slow"))
         elif self._phase is Phase.IDLE:
             self._linger()
+        elif self._phase is Phase.ANSWER:
+            self._finish_record(complete=False)
+            self._reset()
         else:
-            if self._phase is Phase.ANSWER:
-                self._finish_record(complete=False)
-                # By RST: else the kernel would keep what the client does not take for as long as the client likes.
-                self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
             self.close()
 
-    def _too_slow(self, now: float) -> bool:
-        timeouts = self._context.timeouts
-        grace = timeouts.body if self._phase is Phase.BODY else timeouts.write
-        age = now - self._since
-        return age > grace and self._moved < timeouts.min_rate * age
-
-    def drain(self) -> None:
-        """The next request will be the last.  An idle connection gets a moment for one that is on its way."""
-        if self._phase is Phase.IDLE:
-            self.deadline = min(self.deadline, self._context.now + self._context.idle_seconds)
-
-    def _wait(self, mask: int, handler: Callable[[int], None]) -> None:
-        self._context.watch(self._fd, mask, self._mask, handler)
-        self._mask = mask
+    def _let_go(self) -> None:
+        self._sender.abandon()

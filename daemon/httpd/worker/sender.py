@@ -35,36 +35,37 @@ class Sender:
         self._parts: list[Part | memoryview] = []
         self.left = 0
 
-    def start(self, head: bytes, body: int, parts: list[Part] | None = None) -> int:
-        """Send `head` and `parts` (of `body` bytes together) as far as the socket takes them.
+    def start(self, head: bytes, parts: list[Part] | None = None) -> int:
+        """Send `head` and `parts` as far as the socket takes them.
 
         Returns the number of bytes sent now, or `FAILED` when the connection is of no more use.
         """
-        if parts is None:
-            self.left = len(head)
-            more = 0
-        else:
-            first = parts[0] if parts else b""
-            if isinstance(first, bytes) and len(first) <= _JOIN:
-                head += first
-                parts = parts[1:]
-            self.left = len(head) + sum(_size(part) for part in parts)
-            more = _MSG_MORE if parts else 0
+        rest = parts or []
+        if rest and isinstance(rest[0], bytes) and len(rest[0]) <= _JOIN:
+            head += rest[0]
+            rest = rest[1:]
+        self.left = len(head) + sum([_size(part) for part in rest])
+        self._parts = list(rest)
+        return self._head(head)
+
+    def start_file(self, head: bytes, fd: int, size: int) -> int:
+        """`start` for a head and a whole file."""
+        self.left = len(head) + size
+        self._parts = [FileBody(fd, 0, size)]
+        return self._head(head)
+
+    def _head(self, head: bytes) -> int:
         try:
-            sent = self._sock.send(head, more)
+            sent = self._sock.send(head, _MSG_MORE if self._parts else 0)
         except BlockingIOError:
             sent = 0
         except OSError:
-            sent = FAILED
-        if sent == self.left:
-            self.left = 0
-            return sent
-        self._parts = list(parts or ())
-        if sent < 0:
-            return sent
+            return FAILED
         self.left -= sent
         if sent < len(head):
             self._parts.insert(0, memoryview(head)[sent:])
+            return sent
+        if not self._parts:
             return sent
         further = self.go_on()
         return further if further < 0 else sent + further

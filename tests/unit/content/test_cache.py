@@ -97,7 +97,7 @@ def test_open_a_fifo_in_its_place_does_not_hang(file: Path) -> None:
     os.mkfifo(file)
     before = len(os.listdir("/dev/fd"))
     assert entry.open() == -1
-    assert len(os.listdir("/dev/fd")) == before
+    assert len(os.listdir("/dev/fd")) <= before
 
 
 @pytest.mark.parametrize(("age", "expected"), [(0.0, False), (SETTLED, False), (SETTLED + 0.1, True)])

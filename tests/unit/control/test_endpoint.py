@@ -141,6 +141,17 @@ def test_one_call_for_each_connection(master: Master) -> None:
         assert decode_outcome(read(sock)) == Outcome(DONE)
 
 
+def test_a_client_that_shuts_its_sending_side_gets_its_answer(master: Master) -> None:
+    master.outcome = None
+    with connected() as sock:
+        sock.sendall(encode_call(Call("status")))
+        sock.shutdown(socket.SHUT_WR)
+        master.turn()
+        master.turn()
+        master.calls[0][1](Outcome(DONE))
+        assert decode_outcome(read(sock)) == Outcome(DONE)
+
+
 @pytest.mark.parametrize("line", [b"\n", b"status\n", b"[]\n", b'{"command": 1}\n', b"\xff\n", b"[" * 16000 + b"\n"])
 def test_not_a_call(master: Master, line: bytes) -> None:
     with connected() as sock:

@@ -95,9 +95,9 @@ def test_open_and_close(make_config: MakeConfig, tmp_path: Path) -> None:
     }  # fmt: skip
     os.write(errors.fd, b"x")
     assert (tmp_path / "b").read_bytes() == b"x"
-    assert descriptors() == before + 3
+    assert len({target.fd for target in (*targets.values(), errors) if target.fd >= 0}) == 3
     module.close_targets((*targets.values(), errors))
-    assert descriptors() == before
+    assert descriptors() <= before
 
 
 @pytest.mark.parametrize("broken", [0, 1, 2])
@@ -108,13 +108,16 @@ def test_all_log_files_or_none(make_config: MakeConfig, tmp_path: Path, broken: 
     with pytest.raises(FileNotFoundError) as caught:
         open_targets(with_logs(make_config, names[0], names[1], names[2]))
     assert caught.value.filename == names[broken]
-    assert descriptors() == before
+    assert descriptors() <= before
 
 
 def test_close_closes_the_log_files(make_config: MakeConfig, tmp_path: Path) -> None:
     before = descriptors()
     config = with_logs(make_config, str(tmp_path / "a"), str(tmp_path / "e"), str(tmp_path / "b"))
     generation = make_generation(1, config, None, [])
-    assert descriptors() > before
+    fds = [target.fd for target in (*generation.targets.values(), generation.errors)]
     generation.close()
-    assert descriptors() == before
+    for fd in fds:
+        with pytest.raises(OSError, match="Bad file"):
+            os.fstat(fd)
+    assert descriptors() <= before

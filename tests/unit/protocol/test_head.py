@@ -245,6 +245,7 @@ def test_limit_of_the_body(length: int, status: int) -> None:
         pytest.param(b"GET / HTTP/1.1\r\nA: " + b"x" * 62, 431, id="field, not ended"),
         pytest.param(b"GET / HTTP/1.1\r\nA: " + b"x" * 61, -1, id="field at the limit, not ended"),
         pytest.param(b"GET / HTTP/1.1\r\n A: " + b"x" * 61, 431, id="field too large and malformed"),
+        pytest.param(b"GET / HTTP/1.1\r\n A: " + b"x" * 61 + b"\r\n", 431, id="field too large, malformed and ended"),
         pytest.param(b"GET / HTTP/1.1\r\n" + b"A:\r\n" * 4 + b" B\r\n", 431, id="one field too many and malformed"),
         pytest.param(b"GET / HTTP/1.1\r\n" + b"A:\r\n" * 3 + b" B\r\n", 400, id="the last field is malformed"),
         pytest.param(b"GET / HTTP/1.1\r\n" + b"A:\r\n" * 5 + b"\r\n", 431, id="too many fields and no Host"),

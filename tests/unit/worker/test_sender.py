@@ -62,7 +62,7 @@ def line() -> Iterator[Line]:
     line = Line()
     yield line
     line.close()
-    assert len(os.listdir("/dev/fd")) == before, "descriptors left open"
+    assert len(os.listdir("/dev/fd")) <= before, "descriptors left open"
 
 
 @pytest.fixture
@@ -83,14 +83,14 @@ def size(parts: list[Part]) -> int:
 def start(line: Line, *parts: Part) -> int:
     given = list(parts)
     total = len(HEAD) + size(given)
-    sent = line.sender.start(HEAD, size(given), given)
+    sent = line.sender.start(HEAD, given)
     assert sent == FAILED or sent + line.sender.left == total
     return sent
 
 
 @pytest.mark.parametrize("parts", [None, [], [b"hello"], [b"he", b"llo"]])
 def test_small(line: Line, parts: list[Part] | None) -> None:
-    sent = line.sender.start(HEAD, 0, parts)
+    sent = line.sender.start(HEAD, parts)
     line.take()
     assert line.got == HEAD + b"".join(part for part in parts or [] if isinstance(part, bytes))
     assert (sent, line.sender.left) == (len(line.got), 0)
@@ -123,7 +123,7 @@ class Counting:
 )  # fmt: skip
 def test_a_head_and_a_small_body_leave_in_one_send(parts: list[Part], flags: list[int]) -> None:
     sock = Counting()
-    Sender(sock).start(HEAD, size(parts), parts)  # type: ignore[arg-type]
+    Sender(sock).start(HEAD, parts)  # type: ignore[arg-type]
     assert sock.flags == flags
 
 
@@ -181,7 +181,7 @@ def test_a_full_socket(line: Line) -> None:
 @pytest.mark.parametrize("parts", [None, [], [b"hello"], [BIG]])
 def test_the_peer_is_gone(line: Line, parts: list[Part] | None) -> None:
     line.far.close()
-    assert line.sender.start(HEAD, 0, parts) == FAILED
+    assert line.sender.start(HEAD, parts) == FAILED
     line.sender.abandon()
 
 

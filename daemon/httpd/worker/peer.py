@@ -1,0 +1,103 @@
+"""One client's socket on the worker's loop: waiting for it, ending it, and how long to be patient.
+
+Rules:
+
+- Between events nothing of a connection runs.  `deadline` is looked at by the loop's sweep, so keeping a deadline is
+  one assignment.
+- The poller hears of a socket only when it has to be waited for, and again only when what is waited for changes.
+- Every close that may meet unread input lingers: SHUT_WR, read to the end or `LINGER` seconds, close.  A plain close
+  would answer with RST and could destroy a response that is already in the client's buffers (RFC 9112 9.6).
+"""
+
+from __future__ import annotations
+
+import socket
+import struct
+from collections.abc import Callable
+
+from httpd.protocol.receiver import Phase
+from httpd.system.poller import IN
+from httpd.worker.context import Context
+
+RECV = 16 * 1024  # bytes asked for by one read
+LINGER = 2.0  # seconds
+_RESET = struct.pack("ii", 1, 0)  # SO_LINGER: on, 0 seconds
+
+
+class Peer:
+    """What is the same for every connection, whatever is spoken on it."""
+
+    __slots__ = ("_context", "_fd", "_mask", "_moved", "_phase", "_since", "_sock", "deadline")
+
+    def __init__(self, context: Context, sock: socket.socket) -> None:
+        self._context = context
+        self._sock = sock
+        self._fd = sock.fileno()
+        self._phase = Phase.IDLE
+        self._mask = 0  # what the poller waits for
+        self._moved = 0  # bytes since `_since`, for min_rate
+        self._since = 0.0  # monotonic seconds; 0 while no rate is measured
+        self.deadline = context.now + context.timeouts.head
+        context.connections[self._fd] = self
+
+    def _wait(self, mask: int, handler: Callable[[int], None]) -> None:
+        self._context.watch(self._fd, mask, self._mask, handler)
+        self._mask = mask
+
+    def _linger(self) -> None:
+        try:
+            self._sock.shutdown(socket.SHUT_WR)
+        except OSError:
+            self.close()
+            return
+        self._phase = Phase.LINGER
+        self._since = 0.0
+        self.deadline = self._context.now + LINGER
+        self._wait(IN, self._on_linger)
+
+    def _on_linger(self, mask: int) -> None:
+        try:
+            if not self._sock.recv(RECV):
+                self.close()
+        except BlockingIOError:
+            pass
+        except OSError:
+            self.close()
+
+    def close(self) -> None:
+        """Let go of the socket."""
+        context = self._context
+        if context.connections.pop(self._fd, None) is None:
+            return
+        self._let_go()
+        if self._mask:
+            context.forget(self._fd)
+        self._sock.close()
+
+    def _let_go(self) -> None:
+        """Release what an answer that will not be finished holds."""
+        raise NotImplementedError
+
+    def _reset(self) -> None:
+        """Close by RST: else the kernel would keep what the client does not take for as long as the client likes."""
+        self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+        self.close()
+
+    def sweep(self, now: float) -> None:
+        """Look at the deadline and at the rate; called about once a second."""
+        if now >= self.deadline or (self._since and self._too_slow(now)):
+            self._expire()
+
+    def _expire(self) -> None:
+        raise NotImplementedError
+
+    def _too_slow(self, now: float) -> bool:
+        timeouts = self._context.timeouts
+        grace = timeouts.body if self._phase is Phase.BODY else timeouts.write
+        age = now - self._since
+        return age > grace and self._moved < timeouts.min_rate * age
+
+    def drain(self) -> None:
+        """The next request will be the last.  An idle connection gets a moment for one that is on its way."""
+        if self._phase is Phase.IDLE:
+            self.deadline = min(self.deadline, self._context.now + self._context.idle_seconds)
