@@ -22,8 +22,9 @@ from httpd.logs.access_log import AccessLog
 from httpd.logs.errors import ErrorLog
 from httpd.protocol.messages import FileBody, Response
 from httpd.system.poller import make_poller
-from httpd.worker.connection import LINGER, Connection
+from httpd.worker.connection import Connection
 from httpd.worker.context import Context
+from httpd.worker.peer import LINGER
 
 MakeSite = Callable[..., Site[Any]]
 TIMEOUTS = Timeouts(head=10.0, body=20.0, write=30.0, keepalive=15.0, min_rate=500)
