@@ -23,7 +23,7 @@ from httpd.protocol.messages import Validators
 
 SETTLED = 2.0  # seconds since the last change of a file
 TRUSTED = 2.0  # seconds
-SMALL = 32 * 1024  # bytes; larger files are opened for each request and sent by sendfile
+SMALL = 128 * 1024  # bytes; larger files are opened for each request and sent by sendfile
 _OVERHEAD = 700  # bytes an entry costs beside what it holds, measured with tracemalloc
 _DEFAULTS = schema.Settings()
 

@@ -35,6 +35,8 @@ from httpd.worker.peer import RECV, Peer
 from httpd.worker.record import Record
 from httpd.worker.sender import FAILED, Sender
 
+_GATHER = 16 * 1024  # bytes
+
 # With one of these a cached file is not simply sent.
 _NARROWING = frozenset((b"range", b"if-match", b"if-none-match", b"if-modified-since", b"if-unmodified-since"))
 
@@ -187,15 +189,17 @@ class Connection(Peer):
             tail, body = tail[: entry.head], 0
         persistence = CLOSE if self._close else OPEN if request.minor else KEEP_ALIVE
         preambles = context.preambles
-        data = (preambles.made.get(status * 4 + persistence) or preambles.get(status, persistence)) + tail
-        record.status, record.sent, record.wire, record.response_fields = status, body, len(data), entry.fields
+        head = preambles.made.get(status * 4 + persistence) or preambles.get(status, persistence)
+        size = len(head) + len(tail)
+        record.status, record.sent, record.wire, record.response_fields = status, body, size, entry.fields
         try:
-            sent = self._sock.send(data)
+            # Joining copies, gathering costs a call of more work: with more than a few pages copying is dearer.
+            sent = self._sock.send(head + tail) if size < _GATHER else self._sock.sendmsg((head, tail))
         except BlockingIOError:
             sent = 0
         except OSError:
             sent = FAILED
-        if sent == len(data) and persistence != CLOSE and (log is None or not log.needs_clock):
+        if sent == size and persistence != CLOSE and (log is None or not log.needs_clock):
             if log is not None:
                 record.keepalive = True
                 if not log.lines:
@@ -206,7 +210,7 @@ class Connection(Peer):
             return True
         self._log = log
         self._phase = Phase.ANSWER
-        return self._sent(self._sender.adopt(data, sent))
+        return self._sent(self._sender.adopt(head + tail, sent))
 
     def _send_file(self, request: Request, entry: Entry, fd: int) -> bool:
         """The same for a file that is too large for the cache."""
