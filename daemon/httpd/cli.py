@@ -25,6 +25,7 @@ from httpd.config import schema
 from httpd.config.folder import folder_config
 from httpd.config.load import Loaded
 from httpd.control.commands import SIGNALS
+from httpd.control.ctl import write_line
 from httpd.master.listeners import Listener
 from httpd.master.supervisor import Supervisor, nobody
 from httpd.system import detach, privileges, signals, systemd, title
@@ -71,11 +72,18 @@ class _Plan:
 def _plan(options: argparse.Namespace) -> _Plan:
     if options.config is not None:
         path = os.path.abspath(options.config)
-        return _Plan(checker.from_file(options.config), checker.from_file(path), options.config, os.getcwd())
+        return _Plan(checker.from_file(options.config), checker.from_file(path), options.config, _here())
     folder = os.path.abspath(options.folder or ".")
     listen = [_absolute(address) for address in options.listen]
     source = functools.partial(_folder, folder, listen)
-    return _Plan(source, source, folder, os.getcwd())
+    return _Plan(source, source, folder, _here())
+
+
+def _here() -> str:
+    try:
+        return os.getcwd()
+    except OSError:  # it was removed; nothing that was named needs it
+        return "/"
 
 
 def _absolute(address: str) -> str:
@@ -104,11 +112,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _complain(f"the current folder can't be read: {error.strerror}", EXIT_CONFIG)
     verdict = checker.run(plan.source)
     if verdict.problems or verdict.config is None:
-        for problem in verdict.problems:
-            print(problem, file=sys.stderr)
+        write_line("\n".join(verdict.problems), sys.stderr)
         return EXIT_CONFIG
     if options.check:
-        print(f"{options.config}: good")
+        write_line(f"{options.config}: good", sys.stdout)
         return EXIT_OK
     listeners, code = _serve(options, plan, verdict, verdict.config, wakeup)
     if listeners:
@@ -118,7 +125,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _complain(message: str, code: int) -> int:
-    print(f"httpd: {message}", file=sys.stderr)
+    write_line(f"httpd: {message}", sys.stderr)
     return code
 
 
@@ -137,7 +144,8 @@ def _serve(options: argparse.Namespace, plan: _Plan, verdict: checker.Verdict, c
     notifier = systemd.Notifier.from_environ(os.environ)
     again = _INHERITED in os.environ  # a restart of what has detached already
     if options.daemon and not again and "-" in (config.log.access, config.log.error):
-        print('httpd: with --daemon a log that is "-" goes nowhere: name a file', file=sys.stderr)
+        hint = ": name a file" if options.config else ""
+        write_line(f'httpd: with --daemon a log that is "-" goes nowhere{hint}', sys.stderr)
     ready = detach.detach() if options.daemon and not again else None
     run_dir = detach.RunDir(config.server.run_dir)
     try:
@@ -146,7 +154,7 @@ def _serve(options: argparse.Namespace, plan: _Plan, verdict: checker.Verdict, c
         killed = run_dir.pid_path.exists()  # the last master did not come to remove it
         run_dir.write_pid()
     except detach.RunDirError as error:
-        code = EXIT_UNAVAILABLE if isinstance(error, detach.LockHeld) else EXIT_NO_PERMISSION
+        code = _code_of(error)
         if ready is None:
             return [], _complain(str(error), code)
         ready.report(code, f"httpd: {error}")
@@ -159,7 +167,8 @@ def _serve(options: argparse.Namespace, plan: _Plan, verdict: checker.Verdict, c
     def started(code: int, reason: str) -> None:
         if ready is not None:
             ready.report(code, f"httpd: {reason}" if code else "")
-            supervisor.reopen(nobody)  # "-" is no longer the terminal
+            if "-" in (config.log.access, config.log.error):
+                supervisor.reopen(nobody)  # it is no longer the terminal
         elif not code and options.config is None and not again:
             _greet(plan.name, supervisor)
 
@@ -173,6 +182,12 @@ def _serve(options: argparse.Namespace, plan: _Plan, verdict: checker.Verdict, c
         run_dir.remove_pid()
         notifier.close()
     return listeners, code
+
+
+def _code_of(error: detach.RunDirError) -> int:
+    if isinstance(error, detach.LockHeld):
+        return EXIT_UNAVAILABLE
+    return EXIT_NO_PERMISSION if isinstance(error.__cause__, PermissionError) else EXIT_CONFIG
 
 
 def _lock(run_dir: detach.RunDir) -> None:
@@ -205,7 +220,7 @@ def _greet(folder: str, supervisor: Supervisor) -> None:
     active = supervisor.reloads.active
     names = [] if active is None else active.listener_names
     urls = ", ".join(name if name.startswith("unix:") else f"http://{name}/" for name in names)
-    print(f"Serving {folder} on {urls} (Ctrl-C stops)", file=sys.stderr, flush=True)
+    write_line(f"Serving {folder} on {urls} (Ctrl-C stops)", sys.stderr)
 
 
 # A restart: the same process, a new program, the same sockets

@@ -24,7 +24,10 @@ MEDIA_TYPE = re.compile(
     rf'(?:[ \t]*;[ \t]*{_TOKEN_TEXT}=(?:{_TOKEN_TEXT}|"(?:[\t !#-\[\]-~]|\\[\t -~])*"))*'
 )
 # Fields that frame a message or that the server computes for each response; a second one would contradict it.
-SERVER_FIELDS = ("Connection", "Content-Length", "Content-Range", "Date", "Transfer-Encoding")
+SERVER_FIELDS = (
+    "Accept-Ranges", "Allow", "Connection", "Content-Length", "Content-Range", "Content-Type", "Date", "ETag",
+    "Keep-Alive", "Last-Modified", "Location", "Retry-After", "Server", "TE", "Trailer", "Transfer-Encoding", "Upgrade",
+)  # fmt: skip
 
 # RFC 3986 section 3.3: segments of a path, with every other character percent-encoded.
 _URI_PATH = re.compile(r"(?:[A-Za-z0-9\-._~!$&'()*+,;=:@/]|%[0-9A-Fa-f]{2})*")
@@ -39,7 +42,8 @@ def field_name(text: str) -> str:
         raise BadValueError(f"{shown(text)} is no header name", "letters, digits and !#$%&'*+-.^_`|~ only")
     for owned in SERVER_FIELDS:
         if text.lower() == owned.lower():
-            raise BadValueError(f"{owned} is set by the server itself and can't be configured")
+            hint = "the type of a file is set by `types` and `charset`" if owned == "Content-Type" else ""
+            raise BadValueError(f"{owned} is set by the server itself and can't be configured", hint)
     return text
 
 

@@ -68,7 +68,8 @@ Settings are merged from the general to the special: built-in, `[defaults]`, vho
 
 ## Errors
 
-Every problem is reported at once, one line each, with file, line and key:
+Problems are reported together, one line each, with file, line and key: first all that the text shows, then, when that
+is good, what the machine says (users, logs, limits), then the folders as the workers' user sees them:
 
 ```
 {errors}```

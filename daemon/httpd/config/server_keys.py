@@ -133,9 +133,9 @@ TIMEOUTS = Table(
     "timeouts",
     "How long the server waits for whom.",
     (
-        Key("head", duration(), '"10s"', "For a whole request head, from its first byte."),
+        Key("head", duration(), '"10s"', "For a whole request head; a new client must begin one within it."),
         Key("body", duration(), '"30s"', "The longest gap in a request body; `min_rate` counts after the first 30 s."),
-        Key("write", duration(), '"30s"', "The longest gap while a client takes a response; `min_rate` likewise."),
+        Key("write", duration(), '"30s"', "The longest time without a client taking more; `min_rate` likewise."),
         Key("min_rate", rate(), '"500B/s"', "Slower clients are cut off; 0 is no such limit."),
         Key("keepalive", duration(), '"15s"', "For the next request on an idle connection."),
         Key(

@@ -69,7 +69,8 @@ SETTINGS = (
             r"^[!#$%&'*+.^_`|~0-9A-Za-z-]+$",
         ),
         "{}",
-        "Header fields added to responses. Not " + ", ".join(grammar.SERVER_FIELDS) + ": the server sets those itself.",
+        "Header fields added to responses; to error pages too, but for Cache-Control and others that speak of the "
+        "content. Not " + ", ".join(grammar.SERVER_FIELDS) + ": the server sets those itself.",
     ),
     Key(
         "error_pages",

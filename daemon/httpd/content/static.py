@@ -40,7 +40,12 @@ class DirectoryMount:
         self.headers = [(name.encode(), value.encode("latin-1")) for name, value in settings.headers.items()]
         self._index = [name.encode("utf-8", "surrogateescape") for name in settings.index]
         self._path = os.fsencode(mount.root)
-        self._root = Root(self._path, settings.symlinks)
+        self._entered: Root | None = None
+        self.obstacle = ""  # why the folder can't be entered, if so
+        try:
+            self._root()
+        except OSError as error:
+            self.obstacle = error.strerror or str(error)
 
     def answer(self, request: Request, path: bytes, wall: float, now: float) -> tuple[Response, cache.Entry | None]:
         """The response for a normalized `path`, and an entry for the cache where one may be kept.
@@ -55,12 +60,18 @@ class DirectoryMount:
             return Response(200, [(b"Allow", b", ".join(self.methods)), *self.headers]), None
         relative = path[len(self.prefix) :].lstrip(b"/")
         try:
-            opened = self._root.open(relative)
+            opened = self._root().open(relative)
             if opened.kind == "directory":
                 return self._folder(request, path, relative, opened, wall, now)
         except OSError as error:
             return Response(_status(error)), None
         return self._file(relative, opened, wall, now)
+
+    def _root(self) -> Root:
+        """The folder; one that is missing is looked for at every request: it may come back, and others must serve."""
+        if self._entered is None:
+            self._entered = Root(self._path, self.settings.symlinks)
+        return self._entered
 
     def _folder(self, request: Request, path: bytes, relative: bytes, folder: Opened, wall: float, now: float
                 ) -> tuple[Response, cache.Entry | None]:  # fmt: skip
@@ -72,7 +83,7 @@ class DirectoryMount:
                 return moved(301, location, self.headers), None
             for position, name in enumerate(self._index):
                 try:
-                    opened = self._root.open(relative + name)
+                    opened = self._root().open(relative + name)
                 except OSError as error:
                     if _status(error) == 404:
                         continue
@@ -84,7 +95,7 @@ class DirectoryMount:
                 os.close(opened.fd)
             if not self.settings.listing:
                 return Response(403), None
-            found = listing.entries(folder.fd, dotfiles=self.settings.dotfiles, root=self._root, relative=relative)
+            found = listing.entries(folder.fd, dotfiles=self.settings.dotfiles, root=self._root(), relative=relative)
             page = pages.listing_page(path, found)
             return Response(200, [_HTML, *self.headers], page), None
         finally:
@@ -146,6 +157,9 @@ class RedirectMount:
 
     def answer(self, request: Request, path: bytes, wall: float, now: float) -> tuple[Response, None]:
         """The redirect for a normalized `path`."""
+        methods = self.settings.methods
+        if methods and request.method.decode() not in methods:
+            return Response(405, [(b"Allow", ", ".join(methods).encode())]), None
         rest = path[len(self.prefix) :]
         location = paths.join_redirect(self.mount.to, rest, request.query)
         return moved(self.mount.status, location, self.headers), None

@@ -24,6 +24,8 @@ class Master(Protocol):
 
     def reload(self, reply: Reply) -> None: ...
 
+    def hang_up(self, reply: Reply) -> None: ...
+
     def stop(self, *, now: bool, reply: Reply) -> None: ...
 
     def interrupt(self, reply: Reply) -> None: ...
@@ -87,7 +89,7 @@ SIGNALS: dict[str, Run] = {
     "QUIT": lambda master, _, reply: master.stop(now=True, reply=reply),
     "INT": lambda master, _, reply: master.interrupt(reply),
     "TERM": lambda master, _, reply: master.stop(now=False, reply=reply),
-    "HUP": COMMANDS["reload"].run,
+    "HUP": lambda master, _, reply: master.hang_up(reply),
     "USR1": COMMANDS["reopen"].run,
     "USR2": lambda master, _, reply: master.upgrade(reply),
     "TTIN": lambda master, _, reply: master.change_workers(1, reply),

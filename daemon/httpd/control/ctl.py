@@ -20,6 +20,7 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TextIO
 
 from httpd import __version__
 from httpd.config.errors import ConfigErrors
@@ -70,11 +71,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     command = COMMANDS[options.command]
     outcome = _run(options, command)
+    text = outcome.text
     if options.json:
-        print(json.dumps({"code": outcome.code, "text": outcome.text, **outcome.data}))
-    elif outcome.text:
-        print(outcome.text, file=sys.stdout if outcome.code == DONE else sys.stderr)
+        text = json.dumps({"code": outcome.code, "text": outcome.text, **outcome.data})
+    if text:
+        write_line(text, sys.stdout if outcome.code == DONE or options.json else sys.stderr)
     return outcome.code
+
+
+def write_line(text: str, stream: TextIO) -> None:
+    """Print; whoever has stopped reading, or has no room for it, does not change how the command ended."""
+    try:
+        print(text, file=stream, flush=True)
+    except OSError:
+        # What is left in the buffer would fail once more at the exit of the interpreter.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def _run(options: argparse.Namespace, command: Command) -> Outcome:
@@ -90,6 +101,7 @@ def _run(options: argparse.Namespace, command: Command) -> Outcome:
     path = run_dir / "control.sock"
     outcome = _call(path, Call(command.name, given), until, wait=not options.no_wait)
     if command.name == "restart" and outcome.code == DONE and not options.no_wait:
+        path = Path(str(outcome.data.get("run_dir", run_dir))) / "control.sock"
         return _await_restart(path, time.monotonic() + _COME_BACK)
     return outcome
 

@@ -64,6 +64,20 @@ class Endpoint:
         handlers[self._sock.fileno()] = self._on_connect
         poller.register(self._sock.fileno(), IN)
 
+    def listen_again(self) -> None:
+        """Make the socket anew where its path has vanished.  Raises OSError; then the old one stays."""
+        sock = _listen(self._path, self._group)
+        fd = self._sock.fileno()
+        del self._handlers[fd]
+        if self._resume_at is None:
+            self._poller.unregister(fd)
+        self._sock.close()
+        self._sock = sock
+        status = self._path.lstat()
+        self._inode = (status.st_dev, status.st_ino)
+        self._handlers[sock.fileno()] = self._on_connect
+        self._resume()
+
     def _on_connect(self, mask: int) -> None:
         try:
             sock, _ = self._sock.accept()

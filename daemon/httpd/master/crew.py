@@ -40,7 +40,7 @@ class Crew:
         poller: Poller,
         handlers: dict[int, Callable[[int], None]],
         errors: ErrorLog,
-        folder: str,
+        folder: int,
         before_work: Callable[[], None],
         *,
         detached: bool,
@@ -107,6 +107,17 @@ class Crew:
     def _forget(self, fd: int) -> None:
         if self._handlers.pop(fd, None) is not None:
             self._poller.unregister(fd)
+
+    def resize(self, generation: Generation, count: int) -> list[Child]:
+        """Have `count` slots; returns the workers that have to go."""
+        leaving = [slot.child for slot in generation.slots[count:] if slot.child is not None]
+        del generation.slots[count:]
+        generation.slots += [Slot(number) for number in range(len(generation.slots), count)]
+        generation.extra += leaving
+        for child in leaving:
+            self.apply(generation, child, Event.DRAIN)
+        self.fill(generation)
+        return leaving
 
     # What workers say
 

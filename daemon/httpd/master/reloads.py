@@ -13,6 +13,7 @@ import functools
 import time
 from collections.abc import Callable
 
+from httpd.config import schema
 from httpd.control.commands import Reply
 from httpd.control.wire import DONE, REFUSED, Outcome
 from httpd.logs.errors import ErrorLog
@@ -143,8 +144,11 @@ class Reloads:
         before = self.active
         assert before is not None
         seconds = time.monotonic() - began
-        if verdict.problems:
-            self._refused(Failure(Step.CHECK, "\n".join(verdict.problems)), seconds)
+        problems = list(verdict.problems)
+        if verdict.config is not None:
+            problems += _fixed(before.config.server, verdict.config.server)
+        if problems:
+            self._refused(Failure(Step.CHECK, "\n".join(problems)), seconds)
             return
 
         def ended(transition: Transition, failure: Failure | None) -> None:
@@ -194,6 +198,14 @@ class Reloads:
             self._transition.abort("stopped meanwhile")
         _reply_all(self._again, Outcome(REFUSED, "stopped meanwhile"))
         self._again = []
+
+
+def _fixed(old: schema.Server, new: schema.Server) -> list[str]:
+    """What only a restart can change: where httpd-ctl finds the server, and who may use it."""
+    return [
+        f"server.{key} can't change in a reload: use httpd-ctl --run-dir {old.run_dir} restart"
+        for key in ("run_dir", "control_group") if getattr(old, key) != getattr(new, key)
+    ]  # fmt: skip
 
 
 def _reply_all(replies: list[Reply], outcome: Outcome) -> None:

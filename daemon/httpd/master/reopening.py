@@ -45,7 +45,7 @@ def _send(child: Child, targets: dict[str, Target], errors_target: Target, error
         names, fds = zip(*files[start : start + _FDS], strict=True)
         if pairs.send(child.channel, {"do": "reopen", "targets": list(names)}, fds):
             child.reopening += 1
-        else:
+        elif child.state is State.SERVING:  # others may just have gone
             errors.error("worker can't be told of new log files", worker=child.pid)
 
 

@@ -14,22 +14,22 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from httpd.control.commands import SIGNALS, Reply, perform
 from httpd.control.endpoint import Endpoint
-from httpd.control.wire import DONE, REFUSED, TIMED_OUT, Outcome
+from httpd.control.wire import DONE, REFUSED, Outcome
 from httpd.logs.errors import ErrorLog
 from httpd.logs.stderr import NonBlockingWriter
 from httpd.master import reopening, report
-from httpd.master.children import Child, Event, Slot
+from httpd.master.children import Child
 from httpd.master.crew import Crew
 from httpd.master.generations import Generation, Stage
 from httpd.master.listeners import Listener
 from httpd.master.reloads import Reloads
 from httpd.master.transition import Failure
+from httpd.master.waits import Waits
 from httpd.system import signals
-from httpd.system.detach import RunDir
+from httpd.system.detach import RunDir, RunDirError
 from httpd.system.poller import IN, Poller, make_poller
 from httpd.system.systemd import Notifier
 from httpd.worker import checker
@@ -37,16 +37,8 @@ from httpd.worker import checker
 EXIT_OK, EXIT_UNAVAILABLE, EXIT_NO_PERMISSION = 0, 69, 77
 _FLUSH_AGAIN = 0.2  # seconds until a full error log is tried again
 _REOPEN_SECONDS = 10.0
+_RESIZE_SECONDS = 90.0
 _START_AGAIN = 0.05  # seconds until an address that is in use is tried again
-
-
-@dataclass(slots=True)
-class Wait:
-    """Somebody who asked for something that takes time."""
-
-    done: Callable[[], Outcome | None]
-    reply: Reply
-    deadline: float
 
 
 def nobody(outcome: Outcome) -> None:
@@ -85,23 +77,24 @@ class Supervisor:
         self.errors = ErrorLog(self._writer.write, verdict.config.log.level, f"master pid {os.getpid()}")
         self._poller: Poller = make_poller()
         self._handlers: dict[int, Callable[[int], None]] = {}
-        folder = run_dir.path / "empty"
-        folder.mkdir(mode=0o755, exist_ok=True)
+        # Held by its descriptor: workers can be started also when somebody has cleaned the run folder away.
+        folder = os.open(run_dir.empty_folder(), os.O_RDONLY | os.O_DIRECTORY)
         self.crew = Crew(
-            self._poller, self._handlers, self.errors, str(folder), self._close_in_child, detached=detached
+            self._poller, self._handlers, self.errors, folder, self._close_in_child, detached=detached
         )
         self.crew.observer = self
         self.reloads = Reloads(
             self.crew, self._poller, self._handlers, source, notifier, self.errors, self._activated
         )
         self.since = time.time()
-        self._waits: list[Wait] = []
+        self._waits = Waits()
         self._start_until = time.monotonic() + patience
         self._start_again = float("inf")
         self._stop_at = float("inf")  # when a stop that was delayed begins to drain
         self.stopping = False
         self._interrupts = 0
         self._restart = False
+        self._next_run_dir = str(run_dir.path)  # behind a restart
         self._code = EXIT_OK
         self._over = False
         self._endpoint: Endpoint | None = None
@@ -135,7 +128,7 @@ class Supervisor:
     def _timeout(self) -> float:
         assert self._endpoint is not None
         due = [self.crew.deadline(), self._endpoint.deadline, self._stop_at, self._start_again, self.reloads.deadline]
-        due += [wait.deadline for wait in self._waits]
+        due.append(self._waits.deadline)
         now = time.monotonic()
         if self._writer.pending:
             due.append(now + _FLUSH_AGAIN)
@@ -155,19 +148,10 @@ class Supervisor:
             self._drain_all()
         self.crew.tick(now)
         self._bury_generations()
-        self._answer_waits(now)
+        self._waits.answer(now)
         if self.stopping and self._stop_at == float("inf") and not self.crew.generations:
             self._over = True
-            self._answer_waits(now)
-
-    def _answer_waits(self, now: float) -> None:
-        for wait in list(self._waits):
-            outcome = wait.done()
-            if outcome is None and now >= wait.deadline:
-                outcome = Outcome(TIMED_OUT, "still in progress")
-            if outcome is not None:
-                self._waits.remove(wait)
-                wait.reply(outcome)
+            self._waits.answer(now)
 
     def _bury_generations(self) -> None:
         for generation in list(self.crew.generations):
@@ -225,7 +209,30 @@ class Supervisor:
 
     def reload(self, reply: Reply) -> None:
         """Take over the changed configuration, or say why not."""
+        self._restore_run_dir()
         self.reloads.reload(reply)
+
+    def hang_up(self, reply: Reply) -> None:
+        """HUP: a reload; but without a configuration file the terminal is gone, and with it who wanted the server."""
+        if self.reloads.active is not None and not self.reloads.active.config.path:
+            self.stop(now=False, reply=reply)
+        else:
+            self.reload(reply)
+
+    def _restore_run_dir(self) -> None:
+        """Somebody has cleaned the run folder away: make it again, so that httpd-ctl finds the server."""
+        if self.run_dir.control_path.exists() or self._endpoint is None or self.stopping:
+            return
+        try:
+            self.run_dir.prepare()
+            self.run_dir.close()
+            self.run_dir.lock()
+            self.run_dir.write_pid()
+            self._endpoint.listen_again()
+        except (RunDirError, OSError) as error:
+            self.errors.error("the run folder is gone and can't be made again", reason=str(error))
+        else:
+            self.errors.warning("the run folder was gone: made again", folder=str(self.run_dir.path))
 
     def check(self, reply: Reply) -> None:
         """The configuration test alone."""
@@ -249,7 +256,7 @@ class Supervisor:
         if self.reloads.active is not None:
             self._writer.reopen(self.reloads.active.errors.fd)
         self.errors.info("logs reopened")
-        self._waits.append(Wait(lambda: reopening.confirmed(self.crew), reply, time.monotonic() + _REOPEN_SECONDS))
+        self._waits.add(lambda: reopening.confirmed(self.crew), reply, time.monotonic() + _REOPEN_SECONDS)
 
     def change_workers(self, by: int, reply: Reply) -> None:
         """TTIN, TTOU."""
@@ -268,14 +275,8 @@ class Supervisor:
             reply(Outcome(REFUSED, refusal))
             return
         self.errors.notice("worker count", workers=count)
-        leaving = [slot.child for slot in generation.slots[count:] if slot.child is not None]
-        del generation.slots[count:]
-        generation.slots += [Slot(number) for number in range(len(generation.slots), count)]
-        generation.extra += leaving
-        for child in leaving:
-            self.crew.apply(generation, child, Event.DRAIN)
-        self.crew.fill(generation)
-        self._waits.append(Wait(lambda: report.settled(generation, count, leaving), reply, time.monotonic() + 90.0))
+        leaving = self.crew.resize(generation, count)
+        self._waits.add(lambda: report.settled(generation, count, leaving), reply, time.monotonic() + _RESIZE_SECONDS)
 
     def upgrade(self, reply: Reply) -> None:
         """USR2."""
@@ -305,7 +306,8 @@ class Supervisor:
         def done(verdict: checker.Verdict) -> None:
             if verdict.problems:
                 reply(Outcome(REFUSED, "\n".join(verdict.problems)))
-            elif not self.stopping:
+            elif not self.stopping and verdict.config is not None:
+                self._next_run_dir = verdict.config.server.run_dir
                 self._restart = True
                 self._notifier.reloading("restarting", time.monotonic_ns() // 1000)
                 self._end(now=False, reply=reply, text="restarting")
@@ -313,9 +315,10 @@ class Supervisor:
         self.reloads.run_check(done)
 
     def _end(self, *, now: bool, reply: Reply, text: str) -> None:
-        self._waits.append(
-            Wait(lambda: None if not self._over else Outcome(DONE, text, {"pid": os.getpid()}), reply, float("inf"))
-        )
+        def ended() -> Outcome | None:
+            return Outcome(DONE, text, {"pid": os.getpid(), "run_dir": self._next_run_dir}) if self._over else None
+
+        self._waits.add(ended, reply, float("inf"))
         first = not self.stopping
         self.stopping = True
         if first:

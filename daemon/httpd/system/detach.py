@@ -131,6 +131,9 @@ def _stream(fd: int, mode: str) -> TextIO:
     return cast(TextIO, open(fd, mode, closefd=False, errors="backslashreplace"))
 
 
+_LONGEST_SOCKET_PATH = 103  # bytes, where it is shortest (macOS)
+
+
 class RunDirError(Exception):
     """A run folder that can't be used; the text names the path and the reason."""
 
@@ -166,6 +169,8 @@ class RunDir:
         In a folder that others can write to or replace, they could offer a lock or a control socket of their
         own.
         """
+        if len(os.fsencode(self.control_path)) > _LONGEST_SOCKET_PATH:
+            raise RunDirError(f"{self.path}: too long for the path of a socket in it")
         mode = 0o755 if os.geteuid() == 0 else 0o700
         try:
             with contextlib.suppress(FileExistsError):
@@ -184,6 +189,12 @@ class RunDir:
         if mode & 0o022:
             raise RunDirError(f"{self.path}: others may write to it (mode {mode:04o})")
 
+    def empty_folder(self) -> Path:
+        """A folder below that nobody writes to, for processes that need to be somewhere.  Raises OSError."""
+        folder = self.path / "empty"
+        folder.mkdir(mode=0o755, exist_ok=True)
+        return folder
+
     def lock(self) -> None:
         """Take the lock and write our pid into it, in the final process.  Raises LockHeld, RunDirError."""
         try:
@@ -192,8 +203,12 @@ class RunDir:
             raise RunDirError(f"{self.lock_path}: {error.strerror}") from error
         # Written before it is cut: a reader never finds the file empty, and reads the first line only.
         line = b"%d\n" % os.getpid()
-        os.pwrite(fd, line, 0)
-        os.ftruncate(fd, len(line))
+        try:
+            os.pwrite(fd, line, 0)
+            os.ftruncate(fd, len(line))
+        except OSError as error:
+            os.close(fd)
+            raise RunDirError(f"{self.lock_path}: {error.strerror}") from error
         self._lock = fd
 
     def close(self) -> None:

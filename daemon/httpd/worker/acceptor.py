@@ -54,7 +54,8 @@ class Acceptor:
 
     def _on_ready(self, mask: int) -> None:
         context = self._context
-        for _ in range(self._batch):
+        room = context.limits.connections - len(context.connections)
+        for _ in range(min(self._batch, room)):
             if not self._take():
                 break
         if self._listening:

@@ -25,6 +25,7 @@ from httpd.config.errors import ConfigErrors
 from httpd.config.load import Loaded, load
 from httpd.logs.access import compile_format
 from httpd.system import privileges, signals
+from httpd.system.descriptors import close_all_but
 
 
 class Endpoint(msgspec.Struct, frozen=True):
@@ -62,7 +63,7 @@ def start(source: Source) -> tuple[int, int]:
             code = 70
             try:
                 signals.reset_dispositions()
-                os.close(reader)
+                close_all_but((writer,))
                 report = memoryview(msgspec.msgpack.encode(check(source)))
                 while report:
                     report = report[os.write(writer, report) :]

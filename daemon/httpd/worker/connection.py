@@ -249,11 +249,12 @@ class Connection(Peer):
             self.close()
             return False
         if self._sender.left:
-            if not self._since:
-                self._since, self._moved = context.now, 0
+            if self._since:
+                self._moved += moved
+            else:
+                self._measure_output()
             if self._mask != OUT:
                 self._wait(OUT, self._on_output)
-            self._moved += moved
             self.deadline = context.now + context.timeouts.write
             return False
         self._finish_record(complete=True)

@@ -28,6 +28,10 @@ from httpd.protocol.narrow import file_of, narrow
 KNOWN_METHODS = frozenset((b"GET", b"HEAD", b"POST", b"PUT", b"DELETE", b"CONNECT", b"OPTIONS", b"TRACE", b"PATCH"))
 _ALLOWED_EVERYWHERE = (b"Allow", b"GET, HEAD, OPTIONS")
 _NO_ROOM = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
+# Configured fields that speak of the content and not of the site: an error page must not be kept like a file.
+_FOR_CONTENT = frozenset(
+    ("cache-control", "expires", "vary", "content-language", "content-disposition", "content-encoding")
+)
 _ERROR_PAGE_LIMIT = 1024 * 1024  # bytes
 
 Part = bytes | FileBody
@@ -117,6 +121,11 @@ class Responder:
         return narrowed
 
     def _add_page(self, response: Response, settings: schema.Settings) -> None:
+        known = {name.lower() for name, _ in response.fields}
+        response.fields += [
+            (name.encode(), value.encode("latin-1")) for name, value in settings.headers.items()
+            if name.lower() not in _FOR_CONTENT and name.lower().encode() not in known
+        ]  # fmt: skip
         code = str(response.status)
         for key in (code, code[0] + "xx"):
             file = settings.error_pages.get(key)

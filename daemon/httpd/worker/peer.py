@@ -16,6 +16,7 @@ import struct
 from collections.abc import Callable
 
 from httpd.protocol.receiver import Phase
+from httpd.system.pending import output_queued
 from httpd.system.poller import IN
 from httpd.worker.context import Context
 
@@ -27,7 +28,7 @@ _RESET = struct.pack("ii", 1, 0)  # SO_LINGER: on, 0 seconds
 class Peer:
     """What is the same for every connection, whatever is spoken on it."""
 
-    __slots__ = ("_context", "_fd", "_mask", "_moved", "_phase", "_since", "_sock", "deadline")
+    __slots__ = ("_context", "_fd", "_mask", "_moved", "_phase", "_queued", "_since", "_sock", "_taken", "deadline")
 
     def __init__(self, context: Context, sock: socket.socket) -> None:
         self._context = context
@@ -37,6 +38,8 @@ class Peer:
         self._mask = 0  # what the poller waits for
         self._moved = 0  # bytes since `_since`, for min_rate
         self._since = 0.0  # monotonic seconds; 0 while no rate is measured
+        self._queued = 0  # bytes in the kernel's send buffer at `_since`
+        self._taken = 0  # bytes that the client had taken since then when it was last looked at
         self.deadline = context.now + context.timeouts.head
         context.connections[self._fd] = self
 
@@ -85,17 +88,33 @@ class Peer:
 
     def sweep(self, now: float) -> None:
         """Look at the deadline and at the rate; called about once a second."""
+        if self._since and self._phase is Phase.ANSWER:
+            self._look_at_output(now)
         if now >= self.deadline or (self._since and self._too_slow(now)):
             self._expire()
+
+    def _measure_output(self) -> None:
+        """Begin to measure how fast the client takes an answer."""
+        self._since, self._moved, self._taken = self._context.now, 0, 0
+        self._queued = output_queued(self._fd)
+
+    def _look_at_output(self, now: float) -> None:
+        """What counts is what the client took, not what the kernel did: its buffer may hold megabytes."""
+        taken = self._moved + self._queued - output_queued(self._fd)
+        if taken > self._taken:
+            self._taken = taken
+            self.deadline = now + self._context.timeouts.write
 
     def _expire(self) -> None:
         raise NotImplementedError
 
     def _too_slow(self, now: float) -> bool:
         timeouts = self._context.timeouts
-        grace = timeouts.body if self._phase is Phase.BODY else timeouts.write
+        grace, moved = (
+            (timeouts.body, self._moved) if self._phase is Phase.BODY else (timeouts.write, self._taken)
+        )
         age = now - self._since
-        return age > grace and self._moved < timeouts.min_rate * age
+        return age > grace and moved < timeouts.min_rate * age
 
     def drain(self) -> None:
         """The next request will be the last.  An idle connection gets a moment for one that is on its way."""

@@ -13,13 +13,11 @@ Rules:
 
 from __future__ import annotations
 
-import contextlib
 import faulthandler
 import gc
 import os
 import random
 import socket
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -35,6 +33,7 @@ from httpd.logs.errors import ErrorLog
 from httpd.logs.sink import Sink
 from httpd.logs.targets import Kind, Target
 from httpd.system import detach, limits, pairs, privileges, signals
+from httpd.system.descriptors import close_all_but
 from httpd.system.poller import IN, make_poller
 from httpd.system.title import set_title
 from httpd.worker.acceptor import Acceptor
@@ -49,10 +48,6 @@ _SPARE_FDS = 64  # beside the connections: listeners, logs, files on their way
 _FDS_PER_CONNECTION = 2  # the socket, and a file that is being sent
 _LOG_FLUSH = 2.0  # seconds that the last log lines may take
 _MEMORY_CHECK = 10.0  # seconds between two looks at our own memory
-KINDS: dict[type[schema.Mount], Callable[[Any, AccessLog | None], Mount]] = {
-    schema.Directory: DirectoryMount,
-    schema.Redirect: RedirectMount,
-}
 
 
 @dataclass(slots=True)
@@ -70,7 +65,7 @@ class Order:
     errors: Target
     scoreboard: Scoreboard
     board: int  # our place on it
-    folder: str  # an empty folder to stay in
+    folder: int  # descriptor of an empty folder to stay in
     detached: bool  # stdin, stdout and stderr are nobody's
 
 
@@ -81,6 +76,7 @@ def work(order: Order) -> None:
         signals.reset_dispositions()
         signals.ignore(IGNORED_SIGNALS)
         set_title(f"httpd: worker {order.slot} gen {order.generation}")
+        os.fchdir(order.folder)
         _keep_only(order)
         if order.detached:
             detach.null_stdio()
@@ -95,13 +91,10 @@ def work(order: Order) -> None:
 
 def _keep_only(order: Order) -> None:
     """Close every descriptor that belongs to the master or to other workers."""
-    keep = {0, 1, 2, order.channel.fileno(), order.errors.fd}
+    keep = {order.channel.fileno(), order.errors.fd}
     keep.update(sock.fileno() for _, socks in order.listeners for sock in socks)
     keep.update(target.fd for target in order.targets.values())
-    for name in os.listdir("/proc/self/fd" if sys.platform == "linux" else "/dev/fd"):
-        if int(name) not in keep:
-            with contextlib.suppress(OSError):
-                os.close(int(name))
+    close_all_but(keep)
 
 
 class _Worker:
@@ -109,7 +102,6 @@ class _Worker:
         config = order.config
         self._order = order
         limits.raise_nofile(config.limits.connections * _FDS_PER_CONNECTION + _SPARE_FDS)
-        os.chdir(order.folder)
         self._wakeup = signals.Wakeup()
         self._wakeup.install(("TERM",))
         tag = f"worker {order.slot} gen {order.generation} pid {os.getpid()}"
@@ -138,13 +130,24 @@ class _Worker:
         self._reopening_lock = threading.Lock()
 
     def _make_acceptors(self) -> list[Acceptor]:
-        tables = build(self._order.config, KINDS, self._log_of)
+        kinds: dict[type[schema.Mount], Callable[[Any, AccessLog | None], Mount]] = {
+            schema.Directory: self._directory,
+            schema.Redirect: RedirectMount,
+        }
+        tables = build(self._order.config, kinds, self._log_of)
         shared = self._order.workers > 1
         return [
             Acceptor(self._context, sock, address, tables[address.text], shared=shared)
             for address, socks in self._order.listeners
             for sock in socks
         ]
+
+    def _directory(self, mount: schema.Directory, log: AccessLog | None) -> DirectoryMount:
+        made = DirectoryMount(mount, log)
+        if made.obstacle:  # it was there when the configuration was checked; one site must not stop the others
+            self._errors.error("folder is gone: its requests fail", mount=mount.key, root=mount.root,
+                               reason=made.obstacle)  # fmt: skip
+        return made
 
     def _log_of(self, settings: schema.Settings) -> AccessLog | None:
         spec = self._order.config.log.access if settings.access_log is None else settings.access_log

@@ -67,7 +67,7 @@ def place(tmp_path: Path) -> Iterator[Place]:
     for fd in place.opened:
         os.close(fd)
     for mount in place.mounts:
-        mount._root.close()
+        mount._root().close()
     assert len(os.listdir("/dev/fd")) <= before, "descriptors left open"
 
 
@@ -133,7 +133,7 @@ def test_trouble_of_the_server_is_not_hidden(place: Place, monkeypatch: pytest.M
     def fail(relative: bytes) -> None:
         raise OSError(24, "Too many open files")
 
-    monkeypatch.setattr(mount._root, "open", fail)
+    monkeypatch.setattr(mount._root(), "open", fail)
     with pytest.raises(OSError, match="Too many"):
         place.get(b"/a", mount=mount)
 
@@ -356,14 +356,14 @@ def test_a_file_that_changed_a_moment_ago_is_not_kept(place: Place) -> None:
 def test_a_file_that_shrinks_while_it_is_read(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     path = place.write("a", b"x" * 1000)
     mount = place.mount()
-    real: Callable[[bytes], Any] = mount._root.open
+    real: Callable[[bytes], Any] = mount._root().open
 
     def shrink(relative: bytes) -> Any:
         opened = real(relative)
         os.truncate(path, 400)
         return opened
 
-    monkeypatch.setattr(mount._root, "open", shrink)
+    monkeypatch.setattr(mount._root(), "open", shrink)
     response, entry = place.both(mount, b"/a")
     assert (response.length, entry) == (400, None)
 
@@ -371,14 +371,14 @@ def test_a_file_that_shrinks_while_it_is_read(place: Place, monkeypatch: pytest.
 def test_a_file_that_grows_while_it_is_read(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     path = place.write("a", b"x" * 1000)
     mount = place.mount()
-    real: Callable[[bytes], Any] = mount._root.open
+    real: Callable[[bytes], Any] = mount._root().open
 
     def grow(relative: bytes) -> Any:
         opened = real(relative)
         path.write_bytes(b"y" * 5000)
         return opened
 
-    monkeypatch.setattr(mount._root, "open", grow)
+    monkeypatch.setattr(mount._root(), "open", grow)
     response, entry = place.both(mount, b"/a")
     assert response.length == 1000
     assert entry is not None

@@ -27,6 +27,9 @@ class Recorder:
     def reload(self, reply: Reply) -> None:
         self._note(reply, "reload")
 
+    def hang_up(self, reply: Reply) -> None:
+        self._note(reply, "hang_up")
+
     def stop(self, *, now: bool, reply: Reply) -> None:
         self._note(reply, "stop", now)
 
@@ -107,7 +110,7 @@ def test_unknown_commands(name: str) -> None:
         ("TERM", ("stop", False)),
         ("QUIT", ("stop", True)),
         ("INT", ("interrupt",)),
-        ("HUP", ("reload",)),
+        ("HUP", ("hang_up",)),
         ("USR1", ("reopen",)),
         ("USR2", ("upgrade",)),
         ("TTIN", ("change_workers", 1)),

@@ -57,6 +57,8 @@ def test_reset_after_a_careless_starter() -> None:
     command = [sys.executable, "-c", code]
     shown = subprocess.check_output(command, env=environ, preexec_fn=careless, text=True)
     blocked, ignored = (int(word, 16) for word in shown.split())
+    # 32 and 33 belong to the C library, which lets nobody set them; below GNU make they come ignored.
+    ignored &= ~(1 << 32 - 1 | 1 << 33 - 1)
     assert blocked == 0
     assert ignored == 1 << signal.SIGPIPE - 1 | 1 << signal.SIGXFSZ - 1
 

@@ -175,7 +175,7 @@ def folder(tmp_path: Path, make_site: MakeSite) -> Iterator[World]:
     world = World(DirectoryMount(Directory("/", "k", Settings(), root=str(tmp_path)), None), make_site)
     yield world
     world.close()
-    world.mount._root.close()
+    world.mount._root().close()
 
 
 # Framing
@@ -693,7 +693,7 @@ def test_a_log_with_a_clock(mount: Any, make_site: MakeSite, tmp_path: Path) -> 
     assert len(world.logged) == 2
     assert all(int(line) >= 5_000_000 for line in world.logged)
     world.close()
-    world.mount._root.close()
+    world.mount._root().close()
 
 
 def test_a_file_that_shrinks_ends_the_connection(world: World, tmp_path: Path) -> None:

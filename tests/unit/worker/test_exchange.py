@@ -317,7 +317,7 @@ def folder(tmp_path: Path, make_site: MakeSite) -> Iterator[Folder]:
     (tmp_path / "index.html").write_bytes(b"index")
     folder = Folder(tmp_path, make_site)
     yield folder
-    folder.mount._root.close()
+    folder.mount._root().close()
 
 
 @pytest.mark.parametrize("target", ["/small", "/large", "/", "/%73mall"])
@@ -330,7 +330,7 @@ def test_the_cache_answers_like_the_mount(folder: Folder, make_request: MakeRequ
     exchange = Exchange()
     cold = exchange(folder.site, make_request(method, target, **given), folder.wall)
     assert list(folder.entries) == [target.encode()]
-    folder.mount._root.open = None  # type: ignore[assignment,method-assign]  # the mount is not asked again
+    folder.mount._root().open = None  # type: ignore[assignment,method-assign]  # the mount is not asked again
     warm = exchange(folder.site, make_request(method, target, **given), folder.wall)
     boundaries = [fields(reply).get(b"Content-Type", b"").partition(b"boundary=")[2] for reply in (cold, warm)]
     first, second = (content(reply) for reply in (cold, warm))
