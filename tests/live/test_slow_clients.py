@@ -197,3 +197,19 @@ def _answered_meanwhile(address: tuple[str, int]) -> Iterator[None]:
         thread.join()
     assert not problems
     assert served > 10
+
+
+def test_a_reader_that_is_slow_but_steady_is_served_to_the_end(place: Place, daemon: Daemon) -> None:
+    """The kernel takes megabytes at once, so for seconds nothing can be sent: what counts is what the client takes."""
+    size, rate = 6_000_000, 2_000_000
+    with place.write("www/six").open("r+b") as file:
+        file.truncate(size)
+    daemon.configure('[[vhost]]\nroot = "www"\n[timeouts]\nwrite = "500ms"\nmin_rate = "20kB/s"\n')
+    daemon.start()
+    with Client(("127.0.0.1", daemon.port), receive_buffer=4096) as client:
+        client.send(request("/six", "Connection: close"))
+        got, began = 0, time.monotonic()
+        while data := client.sock.recv(20_000):
+            got += len(data)
+            time.sleep(max(0.0, began + got / rate - time.monotonic()))  # the slowness is what is tested
+        assert got > size

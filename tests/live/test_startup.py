@@ -93,6 +93,23 @@ def test_a_second_instance_is_69_and_names_the_first(place: Place, daemon: Daemo
     assert daemon.status()["state"] == "running"
 
 
+def test_a_folder_ends_with_its_terminal(place: Place) -> None:
+    """HUP is a reload; but `httpd FOLDER` has nothing to reload, and who started it has gone."""
+    process = subprocess.Popen(
+        [*HTTPD, str(place.www), "--listen", "127.0.0.1:0"], env=environment(), stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True,
+    )  # fmt: skip
+    try:
+        assert process.stderr is not None
+        while b"Serving" not in process.stderr.readline():
+            assert process.poll() is None
+        process.send_signal(signal.SIGHUP)
+        assert process.wait(20) == 0
+    finally:
+        _kill_group(process.pid)
+        process.communicate(timeout=20)
+
+
 def test_a_folder_at_once(place: Place) -> None:
     """`httpd` alone: the current folder, on 127.0.0.1:8000, listed, announced in one line."""
     with socket.socket() as probe:

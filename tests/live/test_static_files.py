@@ -15,7 +15,7 @@ from live.client import Client
 from live.conftest import Connect
 from live.daemon import Daemon, Place
 
-_SIZES = [0, 1, 4096, 32 * 1024 - 1, 32 * 1024, 32 * 1024 + 1, 300_000, 5_000_000]
+_SIZES = [0, 1, 4096, 32 * 1024 - 1, 32 * 1024, 32 * 1024 + 1, 128 * 1024, 128 * 1024 + 1, 300_000, 5_000_000]
 _NAMES = [
     b"with space.txt", "größe.txt".encode(), b"latin-\xe9.txt", b"qu\"ote's.txt", b"100%.txt", b"%2e%2e",
     b"a+b&c=d;e.txt", b"#hash?.txt", b"<b>.txt",
@@ -266,3 +266,9 @@ def test_many_connections_stay_open_at_once(server: Daemon) -> None:
     finally:
         for client in clients:
             client.close()
+
+
+def test_headers_of_an_error_page(connect: Connect) -> None:
+    """What a site says about itself holds for its errors too; what is said about the content does not."""
+    answer = connect().get("/set/nothing")
+    assert (answer.status, answer.get("X-Two"), answer.get("Cache-Control")) == (404, "words here", None)

@@ -2,9 +2,11 @@
 
 Rules:
 
-- Never stale: an entry is used only when `os.stat` of the same path, done for this very request, shows the same file:
-  device, inode, size, ctime (neither content nor mtime can change without it).  A file that changed less than `SETTLED`
-  ago is not kept, because a second write within one clock tick of the kernel would not show.
+- Never stale: an entry is used only when `os.stat` of the same path shows the same file: device, inode, size, ctime
+  (neither content nor mtime can change without it).  The look is taken for this very request, or was taken for another
+  one in the same round of the loop, after the poller had reported both: then it is later than either was sent.  A file
+  that changed less than `SETTLED` ago is not kept, because a second write within one clock tick of the kernel would not
+  show.
 - Never a way out of the root: the path was resolved inside the root when the entry was made; `os.stat` proves that it
   is still the same inode; and after `TRUSTED` seconds the resolution is done again.
 - Bounded: bodies, heads and keys count against `limits.file_cache`; past it entries go by the clock algorithm, so that
@@ -38,7 +40,7 @@ class Entry:
 
     __slots__ = (
         "_ctime", "_device", "_inode", "body", "checked", "fields", "head", "key", "log", "methods", "owner",
-        "path", "settings", "small", "tail", "unchanged", "used", "validators",
+        "path", "round", "settings", "small", "tail", "unchanged", "used", "validators",
     )  # fmt: skip
 
     def __init__(self, path: bytes, stat: os.stat_result, checked: float) -> None:
@@ -48,6 +50,7 @@ class Entry:
         self._ctime = stat.st_ctime_ns
         self.body = stat.st_size
         self.used = False
+        self.round = -1  # of the loop, in which the file was last looked at
         self.key = b""
         self.owner: dict[bytes, Entry] = {}
         self.methods: tuple[bytes, ...] = ()
@@ -59,19 +62,25 @@ class Entry:
         self.fields: list[tuple[bytes, bytes]] = []
         self.validators = Validators()
 
-    def fresh(self, now: float) -> bool:
-        """Whether the file is still the one this entry was made from.  `now` is monotonic seconds."""
+    def fresh(self, now: float, turn: int = 0) -> bool:
+        """Whether the file is still the one this entry was made from.
+
+        `now` is monotonic seconds; `turn` is the loop's round, to be remembered with the answer; 0 is none.
+        """
         try:
             stat = os.stat(self.path)
         except OSError:
             return False
-        return (
+        if (
             stat.st_ctime_ns == self._ctime
             and stat.st_ino == self._inode
             and stat.st_size == self.body
             and stat.st_dev == self._device
             and now - self.checked < TRUSTED
-        )
+        ):
+            self.round = turn
+            return True
+        return False
 
     def same(self, stat: os.stat_result) -> bool:
         """Whether `stat` shows the file that this entry was made from."""

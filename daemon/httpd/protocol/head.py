@@ -31,6 +31,8 @@ _SINGLE = {
 }
 
 
+# With one of these, or with anything else that is not the rule, a head takes the long way through `_settle`.
+_SPECIAL = frozenset((b"content-length", b"transfer-encoding", b"expect"))
 _match, _cut = grammar.TIGHT_HEAD.match, grammar.FIELD.findall
 
 
@@ -46,8 +48,21 @@ def parse(data: bytes, limits: HeadLimits) -> Request | None:
     request = Request()
     request.line, method, request.target, request.path, request.query, minor, block = match.groups()
     request.method = method
-    request.lines = _cut(block)
-    request.end = match.end()
+    request.lines = lines = _cut(block)
+    request.end = end = match.end()
+    fields: Fields = {}
+    for name, value in lines:  # faster than a comprehension, which is a call before Python 3.12
+        fields[name.lower()] = value
+    host = fields.get(b"host")
+    if (
+        end <= limits.quick and len(lines) <= limits.fields and len(fields) == len(lines) and minor != b"0"
+        and host is not None and method != b"CONNECT" and _SPECIAL.isdisjoint(fields)
+    ):  # fmt: skip
+        request.fields, request.minor, request.host = fields, 1, parse_host(host)
+        options = fields.get(b"connection")
+        request.keep_alive = options is None or _persistent(options, 1)
+        request.length, request.expect = 0, False
+        return request
     _settle(request, match, minor, limits)
     if method == b"CONNECT":
         raise ProtocolError(400, "CONNECT needs host:port")
@@ -74,9 +89,7 @@ def _settle(request: Request, match: re.Match[bytes], minor: bytes, limits: Head
     lines = request.lines
     if request.end > limits.quick or len(lines) > limits.fields:
         _check_limits(request, match, limits)
-    fields: Fields = {}
-    for name, value in lines:  # faster than a comprehension, which is a call before Python 3.12
-        fields[name.lower()] = value
+    fields = {name.lower(): value for name, value in lines}
     if len(fields) != len(lines):
         fields = _merge(lines)
     request.fields = fields

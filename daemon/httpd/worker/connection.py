@@ -60,8 +60,8 @@ class Connection(Peer):
 
     # Reading
 
-    def on_input(self, mask: int = IN) -> None:
-        """The socket has something to read, or its end, or an error."""
+    def on_input(self, mask: int = 0) -> None:
+        """The socket has something to read, or its end, or an error.  `mask` is what the poller saw, 0: nothing yet."""
         try:
             data = self._sock.recv(RECV)
         except BlockingIOError:
@@ -73,21 +73,18 @@ class Connection(Peer):
         receiver = self._receiver
         if not data:
             self._end_of_input()
-        elif receiver.pending or receiver.body is not None:
-            self._pump(data)
-        else:
-            self._first(data)
-
-    def _first(self, data: bytes) -> None:
-        """The hot path: nothing is left of what came before, and `data` is one request, neither less nor more."""
-        try:
-            request = parse(data, self._context.head_limits)
-        except ProtocolError:
-            request = None
-        if request is None or request.length or request.end != len(data):
-            self._pump(data)
-        elif self._serve(request) and self._mask != IN:
-            self._wait(IN, self.on_input)
+            return
+        if not receiver.pending and receiver.body is None:
+            # The hot path: nothing is left of what came before, and `data` is one request, neither less nor more.
+            try:
+                request = parse(data, self._context.head_limits)
+            except ProtocolError:
+                request = None
+            if request is not None and not request.length and request.end == len(data):
+                if self._serve(request, mask != 0) and self._mask != IN:
+                    self._wait(IN, self.on_input)
+                return
+        self._pump(data)
 
     def _pump(self, data: bytes) -> None:
         """Answer all that has been received, one request after the other."""
@@ -103,7 +100,7 @@ class Connection(Peer):
                     request = self._request
                     assert request is not None
                     ready = self._read_body(data, request)
-                if ready and not self._serve(request):
+                if ready and not self._serve(request, False):
                     return
                 if not receiver.pending:
                     break
@@ -155,8 +152,11 @@ class Connection(Peer):
 
     # Answering
 
-    def _serve(self, request: Request) -> bool:
-        """Answer one request.  True when the answer is out and the connection may go on to the next."""
+    def _serve(self, request: Request, reported: bool) -> bool:
+        """Answer one request.  True when the answer is out and the connection may go on to the next.
+
+        `reported`: the poller had seen it before this round began, so a look at a file in this round is late enough.
+        """
         context = self._context
         now = context.now
         context.requests += 1
@@ -166,9 +166,12 @@ class Connection(Peer):
             self._close = True
         record = self._record
         record.request, record.request_line, record.fields = request, request.line, request.fields
-        record.vhost, record.started = site.name, now
+        record.site, record.started = site, now
         entry = site.files.get(request.path)
-        if entry is not None and request.method in entry.methods and not request.length and entry.fresh(now):
+        if (
+            entry is not None and request.method in entry.methods and not request.length
+            and ((reported and entry.round == context.round) or entry.fresh(now, context.round))
+        ):  # fmt: skip
             entry.used = True
             if _NARROWING.isdisjoint(request.fields):
                 if entry.small:
@@ -295,7 +298,7 @@ class Connection(Peer):
         request = self._request if self._receiver.phase is Phase.BODY else None
         line = raw[: context.limits.request_line].split(b"\n", 1)[0].rstrip(b"\r") if request is None else request.line
         record.begin(request, line, context.now)
-        record.vhost = b"-"
+        record.site = None
         context.errors.debug("refused", client=record.client, status=error.status, reason=error.reason)
         self._close = True
         self._send_reply(None, refusal(error.status, line.startswith(b"HEAD "), context.log))

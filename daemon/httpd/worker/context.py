@@ -32,12 +32,13 @@ class Context:
 
     __slots__ = (
         "accepted", "connections", "dirty", "draining", "errors", "files", "handlers", "head_limits", "idle_seconds",
-        "limits", "log", "now", "paused", "poller", "preambles", "requests", "responder", "timeouts", "wall",
+        "limits", "log", "now", "paused", "poller", "preambles", "requests", "responder", "round", "timeouts", "wall",
     )  # fmt: skip
 
     def __init__(self, config: schema.Config, poller: Poller, errors: ErrorLog) -> None:
         limits = config.limits
         self.now = self.wall = 0.0
+        self.round = 0
         self.poller = poller
         self.handlers: dict[int, Callable[[int], None]] = {}
         self.connections: dict[int, Watched] = {}

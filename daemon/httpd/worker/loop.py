@@ -43,6 +43,7 @@ class Loop:
         self._tell_time()
         while not self._stopped:
             events = poll(self._timeout())
+            context.round += 1
             now = context.now = time.monotonic()
             wall = context.wall = time.time()
             if int(wall) != preambles.second:

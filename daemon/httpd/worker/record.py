@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Protocol
+
 from httpd.protocol.messages import FieldList, Fields, Request
 
 _NOTHING: Fields = {}
+
+
+class Named(Protocol):
+    """The site, as far as it is logged."""
+
+    name: bytes
 
 
 class Record:
@@ -15,7 +23,7 @@ class Record:
 
     __slots__ = (
         "client", "duration", "fields", "keepalive", "port", "request", "request_line", "response_fields", "sent",
-        "started", "status", "user", "vhost", "wire",
+        "site", "started", "status", "user", "wire",
     )  # fmt: skip
 
     def __init__(self, client: bytes, port: int) -> None:
@@ -25,7 +33,7 @@ class Record:
         self.request: Request | None = None
         self.request_line = b""
         self.fields = _NOTHING
-        self.vhost = b"-"
+        self.site: Named | None = None  # None: no site was chosen
         self.status = 0
         self.sent = 0  # bytes of the body
         self.wire = 0  # bytes of head and body
@@ -41,6 +49,10 @@ class Record:
         self.request_line = line
         self.fields = _NOTHING if request is None else request.fields
         self.started = now
+
+    @property
+    def vhost(self) -> bytes:
+        return b"-" if self.site is None else self.site.name
 
     @property
     def method(self) -> bytes:

@@ -63,6 +63,7 @@ class World:
             events = self.context.poller.poll(0)
             if not events:
                 break
+            self.context.round += 1
             for fd, mask in events:
                 handler = self.context.handlers.get(fd)
                 if handler is not None:
@@ -282,6 +283,29 @@ def test_persistence(folder: World, version: str, connection: str | None, stays:
     assert folder.logged[-1].split()[-2] == ("+" if stays else "-")
     if stays:
         assert client.send(GET)
+
+
+def test_one_look_at_a_file_serves_what_was_reported_together(folder: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two clients whose requests one poll reports share a stat; whatever came later gets its own."""
+    old = folder.context.wall - 3600
+    path = os.path.join(folder.mount.mount.root, "a")
+    os.utime(path, (old, old))
+    monkeypatch.setattr("httpd.content.static.cache.settled", lambda stat, wall: True)
+    first, second = folder.client(), folder.client()
+    first.send(GET)  # fills the cache
+    looks = []
+    real = os.stat
+    monkeypatch.setattr("httpd.content.cache.os.stat", lambda *given: looks.append(given) or real(*given))
+    first.sock.sendall(GET)
+    second.sock.sendall(GET)
+    folder.turn()
+    assert first.receive().endswith(b"hello")
+    assert second.receive().endswith(b"hello")
+    assert len(looks) == 1
+    first.send(GET)
+    assert len(looks) == 2
+    first.send(GET + GET)  # pipelined: read in pieces, so each is looked at
+    assert len(looks) == 4
 
 
 def test_nothing_behind_a_close_is_answered(world: World) -> None:
