@@ -268,7 +268,7 @@ def test_many_connections_stay_open_at_once(server: Daemon) -> None:
             client.close()
 
 
-def test_headers_of_an_error_page(connect: Connect) -> None:
+def test_headers_of_an_error_page(server: Daemon, connect: Connect) -> None:
     """What a site says about itself holds for its errors too; what is said about the content does not."""
     answer = connect().get("/set/nothing")
     assert (answer.status, answer.get("X-Two"), answer.get("Cache-Control")) == (404, "words here", None)
