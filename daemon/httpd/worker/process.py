@@ -40,7 +40,7 @@ from httpd.worker.acceptor import Acceptor
 from httpd.worker.context import Context
 from httpd.worker.exchange import Mount
 from httpd.worker.loop import Loop
-from httpd.worker.scoreboard import Figures, Scoreboard
+from httpd.worker.scoreboard import Scoreboard
 
 IGNORED_SIGNALS = ("HUP", "USR1", "USR2", "TTIN", "TTOU", "WINCH", "INT")
 EXIT_OK, EXIT_BOOT = 0, 70
@@ -125,6 +125,7 @@ class _Worker:
         jitter = random.randrange(config.server.max_requests // 4 + 1) if config.server.max_requests else 0
         self._max_requests = config.server.max_requests + jitter
         self._next_memory_check = 0.0
+        self._ages = bool(self._max_requests or config.server.max_memory)
         self._recycling = False
         self._reopening = 0
         self._reopening_lock = threading.Lock()
@@ -243,12 +244,12 @@ class _Worker:
         if seen == self._seen:
             return
         self._seen = seen
-        dropped = sum(sink.dropped for sink in self._sinks.values())
-        figures = Figures(
-            context.requests, len(context.connections), context.accepted, dropped, int(context.now * 1e9)
-        )
+        dropped = 0
+        for sink in self._sinks.values():
+            dropped += sink.dropped
+        figures = (context.requests, len(context.connections), context.accepted, dropped, int(context.now * 1e9))
         self._order.scoreboard.write(self._order.board, figures)
-        if not self._recycling:
+        if self._ages and not self._recycling:
             self._check_age()
 
     def _check_age(self) -> None:

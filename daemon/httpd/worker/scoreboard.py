@@ -35,8 +35,8 @@ class Scoreboard:
         self._memory = mmap.mmap(-1, max(1, slots) * _SIZE)
         self._slots = slots
 
-    def write(self, slot: int, figures: Figures) -> None:
-        """Called by the worker that owns the slot.  A worker for whom no slot was left writes nowhere."""
+    def write(self, slot: int, figures: tuple[int, int, int, int, int]) -> None:
+        """Called by the worker that owns the slot, with `Figures`.  One for whom no slot was left writes nowhere."""
         if 0 <= slot < self._slots:
             _SLOT.pack_into(self._memory, slot * _SIZE, *figures)
 

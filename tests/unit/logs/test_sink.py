@@ -226,6 +226,8 @@ def test_reopen_before_the_first_line(tmp_path: Path, make_sink: MakeSink) -> No
 def test_reopen_keeps_the_order(tmp_path: Path, make_sink: MakeSink) -> None:
     old = append(tmp_path / "0")
     sink = make_sink(old)
+    # Opened first: a later open could get the number of the old descriptor once that is closed.
+    fresh = {number: append(tmp_path / str(number)) for number in (1, 2, 3)}
     done = [threading.Event() for _ in range(4)]
     closed: list[bool] = []
 
@@ -236,7 +238,7 @@ def test_reopen_keeps_the_order(tmp_path: Path, make_sink: MakeSink) -> None:
 
     for number in range(4):
         if number:
-            sink.reopen(append(tmp_path / str(number)), lambda number=number: note(number))
+            sink.reopen(fresh[number], lambda number=number: note(number))
         for _ in range(500):
             sink.write(b"line %d\n" % number)
     for number in (1, 2, 3):
