@@ -71,13 +71,7 @@ class Entry:
             stat = os.stat(self.path)
         except OSError:
             return False
-        if (
-            stat.st_ctime_ns == self._ctime
-            and stat.st_ino == self._inode
-            and stat.st_size == self.body
-            and stat.st_dev == self._device
-            and now - self.checked < TRUSTED
-        ):
+        if self.same(stat) and now - self.checked < TRUSTED:
             self.round = turn
             return True
         return False

@@ -58,25 +58,27 @@ class Endpoint:
         self._refused = refused
         self._clients: dict[int, _Client] = {}
         self._resume_at: float | None = None  # monotonic seconds; None while new clients are taken
-        self._sock = _listen(path, group)
-        status = path.lstat()
-        self._inode = (status.st_dev, status.st_ino)
-        handlers[self._sock.fileno()] = self._on_connect
-        poller.register(self._sock.fileno(), IN)
+        self._adopt(_listen(path, group))
 
-    def listen_again(self) -> None:
-        """Make the socket anew where its path has vanished.  Raises OSError; then the old one stays."""
-        sock = _listen(self._path, self._group)
-        fd = self._sock.fileno()
-        del self._handlers[fd]
-        if self._resume_at is None:
-            self._poller.unregister(fd)
-        self._sock.close()
+    def _adopt(self, sock: socket.socket) -> None:
         self._sock = sock
         status = self._path.lstat()
         self._inode = (status.st_dev, status.st_ino)
         self._handlers[sock.fileno()] = self._on_connect
         self._resume()
+
+    def _forsake(self) -> None:
+        fd = self._sock.fileno()
+        del self._handlers[fd]
+        if self._resume_at is None:
+            self._poller.unregister(fd)
+        self._sock.close()
+
+    def listen_again(self) -> None:
+        """Make the socket anew where its path has vanished.  Raises OSError; then the old one stays."""
+        sock = _listen(self._path, self._group)
+        self._forsake()
+        self._adopt(sock)
 
     def _on_connect(self, mask: int) -> None:
         try:
@@ -199,11 +201,7 @@ class Endpoint:
                     client.sock.settimeout(0.5)
                     client.sock.sendall(client.output)
             self._drop(client)
-        fd = self._sock.fileno()
-        del self._handlers[fd]
-        if self._resume_at is None:
-            self._poller.unregister(fd)
-        self._sock.close()
+        self._forsake()
         with contextlib.suppress(OSError):
             status = self._path.lstat()
             if (status.st_dev, status.st_ino) == self._inode:

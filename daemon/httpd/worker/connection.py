@@ -24,7 +24,7 @@ from httpd.content.sites import SiteTable
 from httpd.logs.access_log import AccessLog
 from httpd.protocol.conditional import evaluate
 from httpd.protocol.head import parse
-from httpd.protocol.messages import ProtocolError, Request
+from httpd.protocol.messages import FieldList, ProtocolError, Request
 from httpd.protocol.receiver import ON_END_OF_INPUT, ON_TIMEOUT, Phase, Receiver
 from httpd.protocol.writer import CLOSE, KEEP_ALIVE, OPEN, rest_of_head
 from httpd.system.pending import input_pending
@@ -218,12 +218,7 @@ class Connection(Peer):
     def _send_file(self, request: Request, entry: Entry, fd: int) -> bool:
         """The same for a file that is too large for the cache."""
         body = 0 if request.method == b"HEAD" else entry.body
-        persistence = CLOSE if self._close else OPEN if request.minor else KEEP_ALIVE
-        head = self._context.preambles.get(200, persistence) + entry.tail
-        record = self._record
-        record.status, record.sent, record.wire, record.response_fields = 200, body, len(head) + body, entry.fields
-        self._log = entry.log
-        self._phase = Phase.ANSWER
+        head = self._begin(request, 200, entry.tail, body, entry.fields, entry.log)
         if not body:
             os.close(fd)
             return self._sent(self._sender.start(head))
@@ -232,17 +227,23 @@ class Connection(Peer):
     def _send_reply(self, request: Request | None, reply: Reply) -> bool:
         if reply.close:
             self._close = True
-        record = self._record
-        record.status, record.sent, record.response_fields = reply.status, 0, reply.fields
+        rest = rest_of_head(reply.status, reply.fields, reply.length)
+        body = reply.length if reply.parts else 0  # HEAD, 304: a length without a body
+        head = self._begin(request, reply.status, rest, body, reply.fields, reply.log)
+        return self._sent(self._sender.start(head, reply.parts))
+
+    def _begin(
+        self, request: Request | None, status: int, rest: bytes, body: int, fields: FieldList, log: AccessLog | None
+    ) -> bytes:
+        """Note an answer whose head ends in `rest` and whose body has `body` bytes; return its whole head."""
         persistence = CLOSE if self._close else OPEN if request is None or request.minor else KEEP_ALIVE
-        head = self._context.preambles.get(reply.status, persistence)
-        head += rest_of_head(reply.status, reply.fields, reply.length)
-        self._log = reply.log
+        head = self._context.preambles.get(status, persistence) + rest
+        record = self._record
+        record.status, record.sent, record.wire, record.response_fields = status, body, len(head) + body, fields
+        self._log = log
         self._phase = Phase.ANSWER
         self._since = 0.0
-        body = sum(len(part) if isinstance(part, bytes) else part.length for part in reply.parts)
-        record.sent, record.wire = body, len(head) + body
-        return self._sent(self._sender.start(head, reply.parts))
+        return head
 
     def _sent(self, moved: int) -> bool:
         """Look at how far sending came.  True when the answer is out and the connection may go on."""
