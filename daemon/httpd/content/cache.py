@@ -36,11 +36,12 @@ class Entry:
     `tail` is the rest of the 200's head (behind the preamble) and, for small files, the body; `head` is the length of
     its head part.  `body` is the size of the file.  `unchanged` is the rest of a 304's head.  `owner` is the site's
     table that holds the entry under `key`.  `methods` are those it may answer; `settings` and `log` are the mount's.
+    `plain` says that it may answer a plain GET (`protocol.plain`) by itself; `figures` is what its log then wants.
     """
 
     __slots__ = (
-        "_ctime", "_device", "_inode", "body", "checked", "fields", "head", "key", "log", "methods", "owner",
-        "path", "round", "settings", "small", "tail", "unchanged", "used", "validators",
+        "_ctime", "_device", "_inode", "body", "checked", "fields", "figures", "head", "key", "log", "methods", "owner",
+        "path", "plain", "round", "settings", "small", "tail", "unchanged", "used", "validators",
     )  # fmt: skip
 
     def __init__(self, path: bytes, stat: os.stat_result, checked: float) -> None:
@@ -58,7 +59,8 @@ class Entry:
         self.log: AccessLog | None = None
         self.tail = self.unchanged = b""
         self.head = 0
-        self.small = False
+        self.small = self.plain = False
+        self.figures = b""
         self.fields: list[tuple[bytes, bytes]] = []
         self.validators = Validators()
 

@@ -15,6 +15,7 @@ from typing import Any, Generic, Protocol, TypeVar
 from httpd.config import schema
 from httpd.content.cache import Entry
 from httpd.logs.access_log import AccessLog
+from httpd.protocol.messages import Request
 
 _KNOWN = 1024  # hosts remembered per listener beside the configured ones
 
@@ -53,7 +54,7 @@ class Site(Generic[M]):
 class SiteTable(Generic[M]):
     """The sites that answer on one listener."""
 
-    __slots__ = ("_default", "_exact", "_wild", "known")
+    __slots__ = ("_default", "_exact", "_wild", "by_field", "known")
 
     def __init__(self, sites: Sequence[Site[M]]) -> None:
         self._exact: dict[bytes, Site[M]] = {}
@@ -67,6 +68,7 @@ class SiteTable(Generic[M]):
                     self._exact.setdefault(name.encode(), site)
         self._wild.sort(key=lambda pair: len(pair[0]), reverse=True)
         self.known: dict[bytes, Site[M]] = dict(self._exact)
+        self.by_field: dict[bytes, Site[M]] = {}  # by values of Host as sent, each parsed before; for plain requests
 
     def find(self, host: bytes) -> Site[M]:
         """The site for a host (lower-case, without port)."""
@@ -76,6 +78,12 @@ class SiteTable(Generic[M]):
             if len(self.known) < _KNOWN + len(self._exact):
                 self.known[host] = site
         return site
+
+    def remember(self, request: Request, site: Site[M]) -> None:
+        """Note that `site` is the one for the Host value of `request`, as it was sent."""
+        field = request.fields.get(b"host")
+        if field is not None and len(self.by_field) < _KNOWN and request.target.startswith(b"/"):
+            self.by_field[field] = site
 
 
 def prefix_of(path: str) -> bytes:

@@ -97,7 +97,7 @@ class DirectoryMount:
                 return Response(403), None
             found = listing.entries(folder.fd, dotfiles=self.settings.dotfiles, root=self._root(), relative=relative)
             page = pages.listing_page(path, found)
-            return Response(200, [_HTML, *self.headers], page), None
+            return Response(200, [_HTML, *self.headers], page, Validators()), None
         finally:
             os.close(folder.fd)
 
@@ -142,6 +142,8 @@ class DirectoryMount:
         if isinstance(response.body, bytes):
             entry.small = True
             entry.tail += response.body
+            entry.plain = b"GET" in entry.methods and (self.log is None or self.log.in_pieces)
+            entry.figures = b"" if self.log is None else self.log.figures(stat.st_size)
         return entry
 
 

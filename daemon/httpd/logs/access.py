@@ -133,14 +133,15 @@ class AccessFormat:
     """A compiled format.
 
     `format(entry, now)` gives the line with its newline; `now` is the wall clock in seconds.  `needs_clock`
-    says that the format shows `entry.duration`; otherwise the caller need not measure it.
+    says that the format shows `entry.duration`; otherwise the caller need not measure it.  `name` is "" for a template.
     """
 
-    __slots__ = ("format", "needs_clock")
+    __slots__ = ("format", "name", "needs_clock")
 
-    def __init__(self, form: Format, needs_clock: bool) -> None:
+    def __init__(self, form: Format, needs_clock: bool, name: str = "") -> None:
         self.format = form
         self.needs_clock = needs_clock
+        self.name = name
 
 
 def compile_format(text: str) -> AccessFormat:
@@ -150,7 +151,7 @@ def compile_format(text: str) -> AccessFormat:
     """
     if text in _NAMED:
         make, needs_clock = _NAMED[text]
-        return AccessFormat(make(), needs_clock)
+        return AccessFormat(make(), needs_clock, text)
     template, values, needs_clock = parse_template(text)
 
     def line(entry: Entry, now: float) -> bytes:

@@ -3,7 +3,7 @@
 Rules:
 - `write` appends to a bounded queue; what does not fit is dropped and counted.  A daemon thread writes.
 - The thread starts with the first write.  It does not survive a fork, so nothing may be written before that.
-- The thread wakes up only when there is something, collects for about 10 ms, and sleeps for ever when idle.
+- The thread wakes up only when there is something, collects for a moment, and sleeps for ever when idle.
 - Order is kept: `reopen` takes effect after everything that was queued before it.
 - Callbacks run in the writer thread, without a lock held, and must not raise.
 
@@ -24,7 +24,7 @@ from httpd.logs.targets import Target
 
 QUEUE_LIMIT = 4 * 1024 * 1024  # bytes, with those that the thread is writing
 BATCH = 256 * 1024  # bytes for one write of the thread, unless a single piece is larger
-COLLECT = 0.01  # seconds
+COLLECT = 0.01  # seconds; who collects by itself gives 0
 
 
 @dataclass(slots=True, frozen=True)
@@ -48,6 +48,7 @@ class Sink:
     __slots__ = (
         "_busy",
         "_closing",
+        "_collect",
         "_drained",
         "_dropped",
         "_failing",
@@ -71,11 +72,13 @@ class Sink:
         on_recover: Callable[[int], None],
         on_failure: Callable[[OSError], None] = _ignore,
         limit: int = QUEUE_LIMIT,
+        collect: float = COLLECT,
     ) -> None:
         self._outlet = make_outlet(target)
         self._on_recover = on_recover
         self._on_failure = on_failure
         self._limit = limit
+        self._collect = collect
         self._queue: deque[bytes | _Swap] = deque()
         self._size = 0  # bytes not yet written
         self._lost = 0  # lines since the last recovery
@@ -182,8 +185,8 @@ class Sink:
                 self._idle = True
                 self._ready.wait()
                 self._idle = False
-            if not self._hurry and not self._closing and self._size < BATCH:
-                self._ready.wait(COLLECT)
+            if self._collect and not self._hurry and not self._closing and self._size < BATCH:
+                self._ready.wait(self._collect)
             self._busy = True
             first = self._queue.popleft()
             if isinstance(first, _Swap):

@@ -221,9 +221,10 @@ def _expectation(request: Request) -> None:
     """RFC 9110 10.1.1: 100-continue is the only expectation there is; in HTTP/1.0 it is ignored."""
     if not request.minor:
         return
-    if request.fields[b"expect"].lower() != b"100-continue":
+    members = {member.strip(b" \t").lower() for member in request.fields[b"expect"].split(b",")} - {b""}
+    if members - {b"100-continue"}:
         raise ProtocolError(417, "unknown expectation")
-    request.expect = request.length != 0
+    request.expect = bool(members) and request.length != 0
 
 
 class HeadScanner:

@@ -11,6 +11,7 @@ Rules:
 from __future__ import annotations
 
 import errno
+import os
 import socket
 
 from httpd.config import schema
@@ -69,7 +70,8 @@ class Acceptor:
         """Accept one connection; False when there is none or it can't be taken."""
         context = self._context
         try:
-            sock, peer = self.sock.accept()
+            # What `accept` of `socket.socket` is made of; the rest of it would wrap the descriptor in an object.
+            fd, peer = self.sock._accept()  # type: ignore[attr-defined]
         except BlockingIOError:
             return False
         except OSError as error:
@@ -78,9 +80,9 @@ class Acceptor:
                 return False
             return True  # that one client is gone: ECONNABORTED, EPROTO, ENETDOWN ...
         context.accepted += 1
-        sock.setblocking(False)
+        os.set_blocking(fd, False)
         client = peer[0].encode() if isinstance(peer, tuple) else b"unix:"
-        Connection(context, sock, client, self._port, self._tables).on_input()
+        Connection(context, fd, client, self._port, self._tables).on_input()
         return True
 
     def _pause(self, reason: str) -> None:

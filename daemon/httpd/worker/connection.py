@@ -7,7 +7,9 @@
 Rules:
 
 - A connection costs a descriptor, never a thread.
-- What a request costs at least: recv, stat of the file, send.
+- What a request costs at least: read, stat of the file, write.
+- The plain request (`protocol.plain`) for a file in memory is answered by `on_input` itself.  All others take the general
+  way, `_pump`, and only they make a receiver, a sender and a record, once per connection.
 - While an answer is on its way nothing is read: the client's next requests wait in the kernel (back-pressure).
 - Requests are answered in their order, one after the other; a body is read to its end, or the connection is closed
   behind the answer, so that an unread body never becomes a request.
@@ -16,6 +18,7 @@ Rules:
 from __future__ import annotations
 
 import os
+import re
 import socket
 import time
 
@@ -23,8 +26,8 @@ from httpd.content.cache import Entry
 from httpd.content.sites import SiteTable
 from httpd.logs.access_log import AccessLog
 from httpd.protocol.conditional import evaluate
-from httpd.protocol.head import parse
-from httpd.protocol.messages import FieldList, ProtocolError, Request
+from httpd.protocol.head import parse, parse_loose
+from httpd.protocol.messages import FieldList, FileBody, ProtocolError, Request
 from httpd.protocol.receiver import ON_END_OF_INPUT, ON_TIMEOUT, Phase, Receiver
 from httpd.protocol.writer import CLOSE, KEEP_ALIVE, OPEN, rest_of_head
 from httpd.system.pending import input_pending
@@ -33,27 +36,37 @@ from httpd.worker.context import Context
 from httpd.worker.exchange import Mount, Reply, refusal
 from httpd.worker.peer import RECV, Peer
 from httpd.worker.record import Record
-from httpd.worker.sender import FAILED, Sender
+from httpd.worker.sender import FAILED, GATHER, Sender
 
-_GATHER = 16 * 1024  # bytes
+_TURN = 0.005  # seconds that a round may have lasted when one more pipelined request is begun in it
+_MSG_MORE = getattr(socket, "MSG_MORE", 0)
 
 # With one of these a cached file is not simply sent.
 _NARROWING = frozenset((b"range", b"if-match", b"if-none-match", b"if-modified-since", b"if-unmodified-since"))
 
 
+class _Talk:
+    """What the general way needs beside the socket."""
+
+    __slots__ = ("receiver", "record", "sender")
+
+    def __init__(self, receiver: Receiver, record: Record, sender: Sender) -> None:
+        self.receiver = receiver
+        self.record = record
+        self.sender = sender
+
+
 class Connection(Peer):
     """A client that speaks HTTP, from accept to close."""
 
-    __slots__ = ("_close", "_log", "_receiver", "_record", "_request", "_sender", "_tables")
+    __slots__ = ("_client", "_close", "_log", "_port", "_request", "_tables", "_talk")
 
-    def __init__(
-        self, context: Context, sock: socket.socket, client: bytes, port: int, tables: SiteTable[Mount]
-    ) -> None:
-        super().__init__(context, sock)
+    def __init__(self, context: Context, fd: int, client: bytes, port: int, tables: SiteTable[Mount]) -> None:
+        super().__init__(context, fd)
+        self._client = client
+        self._port = port
         self._tables = tables
-        self._record = Record(client, port)
-        self._receiver = Receiver(context.head_limits)
-        self._sender = Sender(sock)
+        self._talk: _Talk | None = None
         self._close = False  # this answer is the last
         self._request: Request | None = None  # whose body is being read
         self._log: AccessLog | None = None
@@ -63,32 +76,86 @@ class Connection(Peer):
     def on_input(self, mask: int = 0) -> None:
         """The socket has something to read, or its end, or an error.  `mask` is what the poller saw, 0: nothing yet."""
         try:
-            data = self._sock.recv(RECV)
+            data = os.read(self._fd, RECV)
         except BlockingIOError:
             self._wait(IN, self.on_input)
             return
         except OSError:
             self.close()
             return
-        receiver = self._receiver
-        if not data:
-            self._end_of_input()
-            return
-        if not receiver.pending and receiver.body is None:
-            # The hot path: nothing is left of what came before, and `data` is one request, neither less nor more.
-            try:
-                request = parse(data, self._context.head_limits)
-            except ProtocolError:
-                request = None
-            if request is not None and not request.length and request.end == len(data):
-                if self._serve(request, mask != 0) and self._mask != IN:
-                    self._wait(IN, self.on_input)
+        talk = self._talk
+        if talk is None or not (talk.receiver.pending or talk.receiver.body):
+            # Nothing is left of what came before.
+            plain = self._context.plain(data)
+            if plain is not None and self._serve_plain(plain, mask != 0):
                 return
-        self._pump(data)
+        if data:
+            self._pump(data, mask != 0)
+        else:
+            self._end_of_input()
 
-    def _pump(self, data: bytes) -> None:
+    def _serve_plain(self, plain: re.Match[bytes], reported: bool) -> bool:
+        """Answer a plain request from memory; False when that can't be done."""
+        context = self._context
+        line, path, agent, referer, host, close = plain.groups()
+        site = self._tables.by_field.get(host)
+        entry = None if site is None else site.files.get(path)
+        if (
+            entry is None or not entry.plain or context.draining
+            or not ((reported and entry.round == context.round) or entry.fresh(context.now, context.round))
+        ):  # fmt: skip
+            return False
+        persistence, rest, preambles = CLOSE if close else OPEN, entry.tail, context.preambles
+        head = preambles.made.get(800 + persistence) or preambles.get(200, persistence)
+        size = len(head) + len(rest)
+        try:
+            sent = os.write(self._fd, head + rest) if size < GATHER else os.writev(self._fd, (head, rest))
+        except BlockingIOError:
+            sent = 0
+        except OSError:
+            sent = FAILED
+        context.requests += 1
+        entry.used = True
+        if sent != size:
+            self._go_on_sending(plain.string, entry, head, sent)
+            return True
+        log = entry.log
+        if log is not None:
+            log.plain(self._client, line, entry.figures, referer, agent, context.wall)
+        if close:
+            self._part()
+            return True
+        self.deadline = context.now + context.idle_seconds
+        if self._mask != IN:
+            self._wait(IN, self.on_input)
+        return True
+
+    def _go_on_sending(self, data: bytes, entry: Entry, head: bytes, sent: int) -> None:
+        """A plain request whose answer did not go out at once."""
+        limits = self._context.head_limits
+        request = parse(data, limits) or parse_loose(data, limits)
+        self._close = not request.keep_alive
+        talk = self._general()
+        talk.record.begin(request, request.line, self._context.now)
+        talk.record.site = self._tables.find(request.host)
+        self._note(200, entry.body, len(head) + len(entry.tail), entry.fields, entry.log)
+        self._sent(talk.sender.adopt(head, entry.tail, sent))
+
+    def _general(self) -> _Talk:
+        talk = self._talk
+        if talk is None:
+            record = Record(self._client, self._port)
+            sender = Sender(self._fd, self._send_more)
+            talk = self._talk = _Talk(Receiver(self._context.head_limits), record, sender)
+        return talk
+
+    def _send_more(self, data: bytes) -> int:
+        return self._socket().send(data, _MSG_MORE)
+
+    def _pump(self, data: bytes, reported: bool = False) -> None:
         """Answer all that has been received, one request after the other."""
-        receiver = self._receiver
+        receiver = self._general().receiver
+        reported = reported and not receiver.pending
         try:
             while True:
                 if receiver.body is None:
@@ -100,11 +167,14 @@ class Connection(Peer):
                     request = self._request
                     assert request is not None
                     ready = self._read_body(data, request)
-                if ready and not self._serve(request, False):
+                if ready and not self._serve(request, reported and request.end == len(data)):
                     return
                 if not receiver.pending:
                     break
-                data = b""
+                data, reported = b"", False
+                if time.monotonic() - self._context.now > _TURN:
+                    self._wait(OUT, self._on_turn)  # a socket with room is writable, so the next round comes here again
+                    return
         except ProtocolError as error:
             self._refuse(error)
             return
@@ -113,6 +183,11 @@ class Connection(Peer):
             self.deadline = self._context.now + self._context.timeouts.head
         if self._mask != IN:
             self._wait(IN, self.on_input)
+
+    def _on_turn(self, mask: int) -> None:
+        """Go on with pipelined requests behind the others' turn."""
+        self._wait(OUT, self._on_output)  # where an answer that does not go out at once will look
+        self._pump(b"")
 
     def _decline_body(self, request: Request) -> bool:
         """Whether to answer now although a body was announced.
@@ -134,8 +209,9 @@ class Connection(Peer):
         context = self._context
         self._moved += len(data)
         self.deadline = context.now + context.timeouts.body
-        self._receiver.next_body(data)
-        if self._receiver.body is None:
+        receiver = self._general().receiver
+        receiver.next_body(data)
+        if receiver.body is None:
             return True
         if self._moved > context.limits.body_memory:  # chunked, and more than anybody here wants
             self._close = True
@@ -143,7 +219,7 @@ class Connection(Peer):
         return False
 
     def _end_of_input(self) -> None:
-        phase = self._receiver.phase
+        phase = Phase.IDLE if self._talk is None else self._talk.receiver.phase
         status = ON_END_OF_INPUT[phase]
         if status is None:
             self.close()
@@ -164,15 +240,16 @@ class Connection(Peer):
         site = tables.known.get(request.host) or tables.find(request.host)
         if context.draining or not request.keep_alive:
             self._close = True
-        record = self._record
-        record.request, record.request_line, record.fields = request, request.line, request.fields
-        record.site, record.started = site, now
+        record = self._general().record
+        record.begin(request, request.line, now)
+        record.site = site
         entry = site.files.get(request.path)
         if (
             entry is not None and request.method in entry.methods and not request.length
             and ((reported and entry.round == context.round) or entry.fresh(now, context.round))
         ):  # fmt: skip
             entry.used = True
+            tables.remember(request, site)
             if _NARROWING.isdisjoint(request.fields):
                 if entry.small:
                     return self._send_entry(request, entry, 200)
@@ -185,65 +262,42 @@ class Connection(Peer):
         return self._send_reply(request, context.responder.respond(site, request, context.wall, now))
 
     def _send_entry(self, request: Request, entry: Entry, status: int) -> bool:
-        """The hot path: a head made beforehand and a body in memory, in one send."""
-        context, record, log = self._context, self._record, entry.log
-        tail, body = (entry.tail, entry.body) if status == 200 else (entry.unchanged, 0)
+        """A head made beforehand and a body in memory."""
+        rest, body = (entry.tail, entry.body) if status == 200 else (entry.unchanged, 0)
         if body and request.method == b"HEAD":
-            tail, body = tail[: entry.head], 0
-        persistence = CLOSE if self._close else OPEN if request.minor else KEEP_ALIVE
-        preambles = context.preambles
-        head = preambles.made.get(status * 4 + persistence) or preambles.get(status, persistence)
-        size = len(head) + len(tail)
-        record.status, record.sent, record.wire, record.response_fields = status, body, size, entry.fields
-        try:
-            # Joining copies, gathering costs a call of more work: with more than a few pages copying is dearer.
-            sent = self._sock.send(head + tail) if size < _GATHER else self._sock.sendmsg((head, tail))
-        except BlockingIOError:
-            sent = 0
-        except OSError:
-            sent = FAILED
-        if sent == size and persistence != CLOSE and (log is None or not log.needs_clock):
-            if log is not None:
-                record.keepalive = True
-                if not log.lines:
-                    context.dirty.append(log)
-                log.lines.append(log.format(record, context.wall))
-            self._phase = Phase.IDLE
-            self.deadline = context.now + context.idle_seconds
-            return True
-        self._log = log
-        self._phase = Phase.ANSWER
-        return self._sent(self._sender.adopt(head + tail, sent))
+            rest, body = rest[: entry.head], 0
+        preamble = self._preamble(request, status)
+        self._note(status, body, len(preamble) + len(rest), entry.fields, entry.log)
+        return self._sent(self._general().sender.start(preamble, [rest]))
 
     def _send_file(self, request: Request, entry: Entry, fd: int) -> bool:
         """The same for a file that is too large for the cache."""
         body = 0 if request.method == b"HEAD" else entry.body
-        head = self._begin(request, 200, entry.tail, body, entry.fields, entry.log)
+        head = self._preamble(request, 200) + entry.tail
+        self._note(200, body, len(head) + body, entry.fields, entry.log)
         if not body:
             os.close(fd)
-            return self._sent(self._sender.start(head))
-        return self._sent(self._sender.start_file(head, fd, body))
+        return self._sent(self._general().sender.start(head, [FileBody(fd, 0, body)] if body else []))
 
     def _send_reply(self, request: Request | None, reply: Reply) -> bool:
         if reply.close:
             self._close = True
-        rest = rest_of_head(reply.status, reply.fields, reply.length)
+        head = self._preamble(request, reply.status) + rest_of_head(reply.status, reply.fields, reply.length)
         body = reply.length if reply.parts else 0  # HEAD, 304: a length without a body
-        head = self._begin(request, reply.status, rest, body, reply.fields, reply.log)
-        return self._sent(self._sender.start(head, reply.parts))
+        self._note(reply.status, body, len(head) + body, reply.fields, reply.log)
+        return self._sent(self._general().sender.start(head, reply.parts))
 
-    def _begin(
-        self, request: Request | None, status: int, rest: bytes, body: int, fields: FieldList, log: AccessLog | None
-    ) -> bytes:
-        """Note an answer whose head ends in `rest` and whose body has `body` bytes; return its whole head."""
+    def _preamble(self, request: Request | None, status: int) -> bytes:
         persistence = CLOSE if self._close else OPEN if request is None or request.minor else KEEP_ALIVE
-        head = self._context.preambles.get(status, persistence) + rest
-        record = self._record
-        record.status, record.sent, record.wire, record.response_fields = status, body, len(head) + body, fields
+        return self._context.preambles.get(status, persistence)
+
+    def _note(self, status: int, body: int, size: int, fields: FieldList, log: AccessLog | None) -> None:
+        """Note an answer of `size` bytes, `body` of them behind its head, that is about to be sent."""
+        record = self._general().record
+        record.status, record.sent, record.wire, record.response_fields = status, body, size, fields
         self._log = log
         self._phase = Phase.ANSWER
         self._since = 0.0
-        return head
 
     def _sent(self, moved: int) -> bool:
         """Look at how far sending came.  True when the answer is out and the connection may go on."""
@@ -252,7 +306,7 @@ class Connection(Peer):
             self._finish_record(complete=False)
             self.close()
             return False
-        if self._sender.left:
+        if self._general().sender.left:
             if self._since:
                 self._moved += moved
             else:
@@ -265,14 +319,17 @@ class Connection(Peer):
         if self._close:
             self._part()
             return False
+        self._general().record.end()
+        self._request = None
         self._phase = Phase.IDLE
         self._since = 0.0
         self.deadline = context.now + context.idle_seconds
         return True
 
     def _on_output(self, mask: int) -> None:
-        if self._sent(self._sender.go_on()):
-            if self._receiver.pending:
+        talk = self._general()
+        if self._sent(talk.sender.go_on()):
+            if talk.receiver.pending:
                 self._pump(b"")
             else:
                 self._wait(IN, self.on_input)
@@ -281,11 +338,12 @@ class Connection(Peer):
         log = self._log
         if log is None:
             return
-        record = self._record
+        talk = self._general()
+        record = talk.record
         record.keepalive = not self._close
         if not complete:
-            record.wire -= self._sender.left
-            record.sent = max(0, record.sent - self._sender.left)
+            record.wire -= talk.sender.left
+            record.sent = max(0, record.sent - talk.sender.left)
         if log.needs_clock:
             record.duration = time.monotonic() - record.started
         log.add(record, self._context.wall)
@@ -294,9 +352,10 @@ class Connection(Peer):
 
     def _refuse(self, error: ProtocolError) -> None:
         """Answer what broke the protocol or ran out of time, and end the connection."""
-        context, record = self._context, self._record
-        raw = self._receiver.pending.lstrip(b"\r\n")
-        request = self._request if self._receiver.phase is Phase.BODY else None
+        context, talk = self._context, self._general()
+        record = talk.record
+        raw = talk.receiver.pending.lstrip(b"\r\n")
+        request = self._request if talk.receiver.phase is Phase.BODY else None
         line = raw[: context.limits.request_line].split(b"\n", 1)[0].rstrip(b"\r") if request is None else request.line
         record.begin(request, line, context.now)
         record.site = None
@@ -306,7 +365,8 @@ class Connection(Peer):
 
     def _part(self) -> None:
         """Close behind the last answer, lingering if the client may still be sending."""
-        if self._receiver.pending or self._receiver.body is not None or input_pending(self._fd):
+        receiver = None if self._talk is None else self._talk.receiver
+        if (receiver is not None and (receiver.pending or receiver.body)) or input_pending(self._fd):
             self._linger()
         else:
             self.close()
@@ -324,4 +384,5 @@ class Connection(Peer):
             self.close()
 
     def _let_go(self) -> None:
-        self._sender.abandon()
+        if self._talk is not None:
+            self._talk.sender.abandon()

@@ -10,6 +10,7 @@ from httpd.content.cache import FileCache
 from httpd.logs.access_log import AccessLog
 from httpd.logs.errors import ErrorLog
 from httpd.protocol.messages import HeadLimits
+from httpd.protocol.plain import plain_head
 from httpd.protocol.writer import Preambles
 from httpd.system.poller import Poller
 from httpd.worker.exchange import Responder
@@ -32,7 +33,8 @@ class Context:
 
     __slots__ = (
         "accepted", "connections", "dirty", "draining", "errors", "files", "handlers", "head_limits", "idle_seconds",
-        "limits", "log", "now", "paused", "poller", "preambles", "requests", "responder", "round", "timeouts", "wall",
+        "limits", "log", "now", "paused", "plain", "poller", "preambles", "requests", "responder", "round",
+        "timeouts", "wall",
     )  # fmt: skip
 
     def __init__(self, config: schema.Config, poller: Poller, errors: ErrorLog) -> None:
@@ -47,6 +49,7 @@ class Context:
         self.limits = limits
         self.timeouts = config.timeouts
         self.head_limits = HeadLimits(limits.request_line, limits.head, limits.fields, limits.body)
+        self.plain = plain_head(self.head_limits)
         self.preambles = Preambles()
         self.files = FileCache(limits.file_cache)
         self.log: AccessLog | None = None  # for what can't be given to a site

@@ -1,6 +1,6 @@
 """The event loop of a worker.
 
-    poll -> handlers of what is ready -> hand the round's log lines on -> sweep deadlines
+    poll -> handlers of what is ready -> (sweep deadlines) -> (report: log lines to the logs, figures to the scoreboard)
 
 Rules:
 
@@ -8,6 +8,8 @@ Rules:
 - Time is read once per round: everything in a round happens "now".
 - Deadlines are coarse: every `tick` all connections are looked at.  With nothing open there is no tick: an idle worker
   sleeps until something happens.
+- What others want to know of a round is told at most `_REPORT` seconds later, for all rounds since: under load a round
+  is a few requests, and telling costs as much as one.
 """
 
 from __future__ import annotations
@@ -20,21 +22,24 @@ from httpd.worker.context import Context
 
 _DRAIN_IDLE = 1.0  # seconds an idle connection is kept while draining, for a request that may be on its way
 _FINEST, _COARSEST = 0.05, 1.0  # seconds between two sweeps
+_REPORT = 0.005  # seconds
+_NEVER = float("inf")
 
 
 class Loop:
-    """Runs until `stop`, or while draining until the last connection is gone."""
+    """Runs until `stop`, or while draining until the last connection is gone.  `report` tells the worker's figures."""
 
-    def __init__(self, context: Context, acceptors: list[Acceptor], after_round: Callable[[], None]) -> None:
+    def __init__(self, context: Context, acceptors: list[Acceptor], report: Callable[[], None]) -> None:
         self._context = context
         self._acceptors = acceptors
-        self._after_round = after_round
+        self._report_figures = report
+        self._next_report = _NEVER
         self._stopped = False
         timeouts = context.timeouts
         shortest = min(timeouts.head, timeouts.body, timeouts.write, timeouts.keepalive)
         self._tick = max(_FINEST, min(_COARSEST, shortest / 4))
         self._next_sweep = 0.0
-        self._drain_ends = float("inf")
+        self._drain_ends = _NEVER
 
     def run(self) -> None:
         """The loop itself."""
@@ -59,8 +64,10 @@ class Loop:
                 self._resume(now)
             if now >= self._next_sweep:
                 self._sweep(now)
-            self.hand_on_logs()
-            self._after_round()
+            if now >= self._next_report:
+                self.report()
+            elif events and self._next_report == _NEVER:
+                self._next_report = now + _REPORT
             if context.draining and (not context.connections or now >= self._drain_ends):
                 break
 
@@ -71,12 +78,12 @@ class Loop:
 
     def _timeout(self) -> float:
         context = self._context
-        if not context.connections and not context.paused:
-            return -1
-        until = self._next_sweep if context.connections else context.now + _COARSEST
+        until = self._next_report
+        if context.connections and self._next_sweep < until:
+            until = self._next_sweep
         for acceptor in self._acceptors if context.paused else ():
             until = min(until, acceptor.due)
-        return max(0.0, until - context.now)
+        return -1 if until == _NEVER else max(0.0, until - context.now)
 
     def _resume(self, now: float) -> None:
         for acceptor in self._acceptors:
@@ -84,11 +91,21 @@ class Loop:
 
     def _sweep(self, now: float) -> None:
         self._next_sweep = now + self._tick
-        for connection in list(self._context.connections.values()):
+        context = self._context
+        open_before = len(context.connections)
+        for connection in list(context.connections.values()):
             connection.sweep(now)
+        if context.dirty or len(context.connections) != open_before:
+            self._next_report = now
+
+    def report(self) -> None:
+        """Tell others what happened since they were last told."""
+        self._next_report = _NEVER
+        self.hand_on_logs()
+        self._report_figures()
 
     def hand_on_logs(self) -> None:
-        """Give the lines of this round to the logs."""
+        """Give the lines that were collected to the logs."""
         dirty = self._context.dirty
         if dirty:
             for log in dirty:

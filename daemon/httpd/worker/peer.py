@@ -4,13 +4,17 @@ Rules:
 
 - Between events nothing of a connection runs.  `deadline` is looked at by the loop's sweep, so keeping a deadline is
   one assignment.
+- A socket is a descriptor here.  A socket object costs a system call and memory, and is made for those few calls that
+  `os` does not have.
 - The poller hears of a socket only when it has to be waited for, and again only when what is waited for changes.
-- Every close that may meet unread input lingers: SHUT_WR, read to the end or `LINGER` seconds, close.  A plain close
-  would answer with RST and could destroy a response that is already in the client's buffers (RFC 9112 9.6).
+- Every close that may meet unread input lingers: SHUT_WR, read until the client ends or is silent for `LINGER` seconds,
+  close.  A plain close would answer with RST and could destroy a response that is already in the client's buffers
+  (RFC 9112 9.6).  Who sends on and on is read for `timeouts.body`, no longer.
 """
 
 from __future__ import annotations
 
+import os
 import socket
 import struct
 from collections.abc import Callable
@@ -21,7 +25,7 @@ from httpd.system.poller import IN
 from httpd.worker.context import Context
 
 RECV = 16 * 1024  # bytes asked for by one read
-LINGER = 2.0  # seconds
+LINGER = 2.0  # seconds without input
 _RESET = struct.pack("ii", 1, 0)  # SO_LINGER: on, 0 seconds
 
 
@@ -30,10 +34,10 @@ class Peer:
 
     __slots__ = ("_context", "_fd", "_mask", "_moved", "_phase", "_queued", "_since", "_sock", "_taken", "deadline")
 
-    def __init__(self, context: Context, sock: socket.socket) -> None:
+    def __init__(self, context: Context, fd: int) -> None:
         self._context = context
-        self._sock = sock
-        self._fd = sock.fileno()
+        self._fd = fd
+        self._sock: socket.socket | None = None
         self._phase = Phase.IDLE
         self._mask = 0  # what the poller waits for
         self._moved = 0  # bytes since `_since`, for min_rate
@@ -41,7 +45,14 @@ class Peer:
         self._queued = 0  # bytes in the kernel's send buffer at `_since`
         self._taken = 0  # bytes that the client had taken since then when it was last looked at
         self.deadline = context.now + context.timeouts.head
-        context.connections[self._fd] = self
+        context.connections[fd] = self
+
+    def _socket(self) -> socket.socket:
+        if self._sock is None:
+            # Family and type are of no use to what it is made for; without them they would be asked for.
+            self._sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM, 0, fileno=self._fd)
+            self._sock.setblocking(False)
+        return self._sock
 
     def _wait(self, mask: int, handler: Callable[[int], None]) -> None:
         self._context.watch(self._fd, mask, self._mask, handler)
@@ -49,18 +60,20 @@ class Peer:
 
     def _linger(self) -> None:
         try:
-            self._sock.shutdown(socket.SHUT_WR)
+            self._socket().shutdown(socket.SHUT_WR)
         except OSError:
             self.close()
             return
         self._phase = Phase.LINGER
-        self._since = 0.0
+        self._since = self._context.now
         self.deadline = self._context.now + LINGER
         self._wait(IN, self._on_linger)
 
     def _on_linger(self, mask: int) -> None:
         try:
-            if not self._sock.recv(RECV):
+            if os.read(self._fd, RECV):
+                self.deadline = self._context.now + LINGER
+            else:
                 self.close()
         except BlockingIOError:
             pass
@@ -75,7 +88,10 @@ class Peer:
         self._let_go()
         if self._mask:
             context.forget(self._fd)
-        self._sock.close()
+        if self._sock is None:
+            os.close(self._fd)
+        else:
+            self._sock.close()
 
     def _let_go(self) -> None:
         """Release what an answer that will not be finished holds."""
@@ -83,7 +99,7 @@ class Peer:
 
     def _reset(self) -> None:
         """Close by RST: else the kernel would keep what the client does not take for as long as the client likes."""
-        self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+        self._socket().setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
         self.close()
 
     def sweep(self, now: float) -> None:
@@ -110,6 +126,8 @@ class Peer:
 
     def _too_slow(self, now: float) -> bool:
         timeouts = self._context.timeouts
+        if self._phase is Phase.LINGER:
+            return now - self._since > timeouts.body
         grace, moved = (
             (timeouts.body, self._moved) if self._phase is Phase.BODY else (timeouts.write, self._taken)
         )

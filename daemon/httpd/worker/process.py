@@ -110,7 +110,7 @@ class _Worker:
         if order.identity is not None:
             privileges.drop(order.identity)
         self._sinks = {
-            spec: Sink(target, on_recover=self._on_recover) for spec, target in order.targets.items()
+            spec: Sink(target, on_recover=self._on_recover, collect=0) for spec, target in order.targets.items()
             if target.kind is not Kind.NONE
         }  # fmt: skip
         self._context = context = Context(config, make_poller(), self._errors)
@@ -118,7 +118,7 @@ class _Worker:
         self._logs = {spec: AccessLog(self._form, sink.write, context.dirty) for spec, sink in self._sinks.items()}
         context.log = self._logs.get(config.log.access)
         self._acceptors = self._make_acceptors()
-        self._loop = Loop(context, self._acceptors, self._after_round)
+        self._loop = Loop(context, self._acceptors, self._report)
         self._watch(order.channel.fileno(), self._on_channel)
         self._watch(self._wakeup.fd, self._on_signal)
         self._seen = -1
@@ -238,7 +238,7 @@ class _Worker:
 
     # What the worker says
 
-    def _after_round(self) -> None:
+    def _report(self) -> None:
         context = self._context
         seen = context.requests + len(context.connections)
         if seen == self._seen:

@@ -18,8 +18,7 @@ class Named(Protocol):
 class Record:
     """The `logs.entry.Entry` of a connection.
 
-    Without a parsed head `request` is None and `request_line` what came instead.
-    """
+    Without a parsed head `request` is None and `request_line` what came instead."""
 
     __slots__ = (
         "client", "duration", "fields", "keepalive", "port", "request", "request_line", "response_fields", "sent",
@@ -43,12 +42,15 @@ class Record:
         self.response_fields: FieldList = ()
 
     def begin(self, request: Request | None, line: bytes, now: float) -> None:
-        """A new exchange; `line` is the request line, or what came instead.
-    """
+        """A new exchange; `line` is the request line, or what came instead."""
         self.request = request
         self.request_line = line
         self.fields = _NOTHING if request is None else request.fields
         self.started = now
+
+    def end(self) -> None:
+        """Let go of the exchange: an idle connection keeps nothing of its last request."""
+        self.request, self.request_line, self.fields, self.response_fields = None, b"", _NOTHING, ()
 
     @property
     def vhost(self) -> bytes:

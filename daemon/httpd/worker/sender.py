@@ -12,75 +12,80 @@ Rules:
 from __future__ import annotations
 
 import os
-import socket
+from collections.abc import Callable, Sequence
 
 from httpd.protocol.messages import FileBody
 from httpd.worker.exchange import Part
 
 FAILED = -1
-_MSG_MORE = getattr(socket, "MSG_MORE", 0)
-_JOIN = 128 * 1024  # a head and bytes up to this size are joined
+GATHER = 16 * 1024  # bytes: joining copies, gathering costs more work, and from a few pages on copying is dearer
 _SLICE = 1024 * 1024  # bytes given to one send
-_STRETCH = 0x7FFF_0000  # bytes asked of one sendfile
+_TURN = 2 * 1024 * 1024  # bytes of one answer in one round of the loop: a fast reader must not hold up the others
 
 
 class Sender:
-    """Sends one answer at a time on a non-blocking socket.  `left` is how many bytes are still to go."""
+    """Sends one answer at a time on a non-blocking socket.  `left` is how many bytes are still to go.
 
-    __slots__ = ("_fd", "_parts", "_sock", "left")
+    `more` sends bytes with MSG_MORE, which no call on a descriptor does.
+    """
 
-    def __init__(self, sock: socket.socket) -> None:
-        self._sock = sock
-        self._fd = sock.fileno()
+    __slots__ = ("_fd", "_more", "_parts", "left")
+
+    def __init__(self, fd: int, more: Callable[[bytes], int]) -> None:
+        self._fd = fd
+        self._more = more
         self._parts: list[Part | memoryview] = []
         self.left = 0
 
-    def start(self, head: bytes, parts: list[Part] | None = None) -> int:
+    def start(self, head: bytes, parts: Sequence[Part] = ()) -> int:
         """Send `head` and `parts` as far as the socket takes them.
 
         Returns the number of bytes sent now, or `FAILED` when the connection is of no more use.
         """
-        rest = parts or []
-        if rest and isinstance(rest[0], bytes) and len(rest[0]) <= _JOIN:
-            head += rest[0]
-            rest = rest[1:]
-        self.left = len(head) + sum([_size(part) for part in rest])
-        self._parts = list(rest)
-        return self._head(head)
-
-    def start_file(self, head: bytes, fd: int, size: int) -> int:
-        """`start` for a head and a whole file."""
-        self.left = len(head) + size
-        self._parts = [FileBody(fd, 0, size)]
-        return self._head(head)
-
-    def _head(self, head: bytes) -> int:
+        rest: list[Part | memoryview] = list(parts)
+        self.left = len(head) + sum([_size(part) for part in parts])
+        self._parts = rest
         try:
-            sent = self._sock.send(head, _MSG_MORE if self._parts else 0)
+            if rest and isinstance(first := rest[0], bytes):
+                if len(first) >= GATHER:
+                    return self._began(head, os.writev(self._fd, (head, first)))
+                head += first
+                del rest[0]
+            return self._began(head, self._more(head) if rest else os.write(self._fd, head))
         except BlockingIOError:
-            sent = 0
+            return self._began(head, 0)
         except OSError:
             return FAILED
+
+    def adopt(self, head: bytes, rest: bytes, sent: int) -> int:
+        """Go on with two pieces of which the caller has sent `sent` bytes itself (or `FAILED`); as `start`."""
+        self.left, self._parts = len(head) + len(rest), [rest]
+        return self._began(head, sent) if sent >= 0 else FAILED
+
+    def _began(self, head: bytes, sent: int) -> int:
+        """The first `sent` bytes of `head` and the first part are out."""
         self.left -= sent
         if sent < len(head):
             self._parts.insert(0, memoryview(head)[sent:])
             return sent
+        beyond = sent - len(head)
+        if beyond:
+            first = self._parts[0]
+            assert not isinstance(first, FileBody)
+            if beyond < len(first):
+                self._parts[0] = memoryview(first)[beyond:]
+                return sent
+            del self._parts[0]
         if not self._parts:
             return sent
         further = self.go_on()
         return further if further < 0 else sent + further
 
-    def adopt(self, data: bytes, sent: int) -> int:
-        """Go on with `data`, of which the caller has sent `sent` bytes itself (or `FAILED`); as `start`."""
-        self.left = len(data) - max(sent, 0)
-        self._parts = [memoryview(data)[sent:]] if self.left and sent >= 0 else []
-        return sent
-
     def go_on(self) -> int:
-        """Send on until the socket is full or all is out; as `start`."""
+        """Send on until the socket is full, all is out, or it is the others' turn; as `start`."""
         sent = 0
         try:
-            while self._parts:
+            while self._parts and sent < _TURN:
                 part = self._parts[0]
                 moved = self._send_file(part) if isinstance(part, FileBody) else self._send_bytes(part)
                 if moved <= 0:
@@ -94,7 +99,7 @@ class Sender:
         return sent
 
     def _send_bytes(self, part: bytes | memoryview) -> int:
-        sent = self._sock.send(memoryview(part)[:_SLICE])
+        sent = os.write(self._fd, memoryview(part)[:_SLICE])
         if sent == len(part):
             del self._parts[0]
         else:
@@ -102,7 +107,7 @@ class Sender:
         return sent
 
     def _send_file(self, part: FileBody) -> int:
-        sent = os.sendfile(self._fd, part.fd, part.offset, min(part.length, _STRETCH))
+        sent = os.sendfile(self._fd, part.fd, part.offset, min(part.length, _TURN))
         part.offset += sent
         part.length -= sent
         if not part.length:

@@ -104,7 +104,7 @@ class Client:
         self.world = world
         self.got = b""
         self.ended = self.reset = False
-        self.connection = Connection(world.context, near, b"client", 80, world.table)
+        self.connection = Connection(world.context, near.detach(), b"client", 80, world.table)
         self.connection.on_input()
 
     def send(self, data: bytes) -> bytes:
@@ -328,9 +328,39 @@ def test_lingering_ends(world: World) -> None:
     client.send(GET.replace(b"1.1", b"1.0") + b"more")
     world.after(LINGER - 0.001)
     assert client.open
-    client.send(b"and more")  # which buys no time
+    client.send(b"and more")
     world.after(0.001)
+    assert client.open, "who is still sending has not read its answer yet"
+    world.after(LINGER)
     assert not client.open
+
+
+def test_lingering_ends_for_one_that_sends_on_and_on(world: World) -> None:
+    client = world.client()
+    client.send(GET.replace(b"1.1", b"1.0") + b"more")
+    rounds = 0
+    while client.open and rounds < 100:
+        client.sock.sendall(b"more")
+        world.turn()
+        world.after(LINGER / 2)
+        rounds += 1
+    assert rounds * LINGER / 2 == TIMEOUTS.body + LINGER / 2
+
+
+def test_pipelined_requests_are_no_reason_to_hold_up_others(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A round that has lasted a while begins no further one of them; the next round does."""
+    served: list[int] = []
+    answer = world.mount.answer
+
+    def slow(*given: Any) -> Any:
+        served.append(world.context.round)
+        world.context.now -= 1  # as if a second had passed since the round began
+        return answer(*given)
+
+    monkeypatch.setattr(world.mount, "answer", slow)
+    monkeypatch.setattr(time, "monotonic", lambda: 1000.0)
+    assert len(responses(world.client().send(GET * 4), *["GET"] * 4)) == 4
+    assert len(set(served)) == 4
 
 
 def test_a_response_that_closes(world: World) -> None:
