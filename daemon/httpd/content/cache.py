@@ -22,6 +22,7 @@ from collections import deque
 from httpd.config import schema
 from httpd.logs.access_log import AccessLog
 from httpd.protocol.messages import Validators
+from httpd.protocol.writer import field_lines
 
 SETTLED = 2.0  # seconds since the last change of a file
 TRUSTED = 2.0  # seconds
@@ -36,12 +37,13 @@ class Entry:
     `tail` is the rest of the 200's head (behind the preamble) and, for small files, the body; `head` is the length of
     its head part.  `body` is the size of the file.  `unchanged` is the rest of a 304's head.  `owner` is the site's
     table that holds the entry under `key`.  `methods` are those it may answer; `settings` and `log` are the mount's.
-    `plain` says that it may answer a plain GET (`protocol.plain`) by itself; `figures` is what its log then wants.
+    `plain` says that it may answer a plain request (`protocol.plain`) by itself; `figures` is what its log is
+    told of the 200.
     """
 
     __slots__ = (
-        "_ctime", "_device", "_inode", "body", "checked", "fields", "figures", "head", "key", "log", "methods", "owner",
-        "path", "plain", "round", "settings", "small", "tail", "unchanged", "used", "validators",
+        "_ctime", "_device", "_inode", "_partial", "body", "checked", "fields", "figures", "head", "key", "log",
+        "methods", "owner", "path", "plain", "round", "settings", "small", "tail", "unchanged", "used", "validators",
     )  # fmt: skip
 
     def __init__(self, path: bytes, stat: os.stat_result, checked: float) -> None:
@@ -63,6 +65,7 @@ class Entry:
         self.figures = b""
         self.fields: list[tuple[bytes, bytes]] = []
         self.validators = Validators()
+        self._partial = b""  # a template for the rest of a 206's head, once one was wanted
 
     def fresh(self, now: float, turn: int = 0) -> bool:
         """Whether the file is still the one this entry was made from.
@@ -97,6 +100,31 @@ class Entry:
             return fd
         os.close(fd)
         return -1
+
+    def figures_for(self, status: int, size: int) -> bytes:
+        """What the log wants to know of a plain request."""
+        return b"" if self.log is None else self.log.figures(status, size)
+
+    def unchanged_for(self, tag: bytes | None, since: bytes | None) -> bool:
+        """Whether these values of If-None-Match and If-Modified-Since ask for a 304 beyond doubt.
+
+        They are those that the 200 came with.  Any other value, and any list, has to be thought about (RFC 9110 13).
+        """
+        if tag is not None:
+            return tag == self.validators.etag
+        return since is not None and (b"Last-Modified", since) in self.fields
+
+    def part(self, span: bytes) -> tuple[int, int, bytes] | None:
+        """First byte, size, and rest of the head for the Range `span` ("first-last"); None if it is not satisfiable."""
+        first, _, last = span.partition(b"-")
+        begin, end = int(first), min(int(last) + 1, self.body) if last else self.body
+        if begin >= end:
+            return None
+        if not self._partial:
+            fields = [*self.fields, (b"Content-Range", b"")]
+            lines = field_lines(fields).removesuffix(b"\r\n").replace(b"%", b"%%")
+            self._partial = lines + b"bytes %%d-%%d/%d\r\nContent-Length: %%d\r\n\r\n" % self.body
+        return begin, end - begin, self._partial % (begin, end - 1, end - begin)
 
     @property
     def cost(self) -> int:

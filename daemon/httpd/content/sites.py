@@ -82,7 +82,9 @@ class SiteTable(Generic[M]):
     def remember(self, request: Request, site: Site[M]) -> None:
         """Note that `site` is the one for the Host value of `request`, as it was sent."""
         field = request.fields.get(b"host")
-        if field is not None and len(self.by_field) < _KNOWN and request.target.startswith(b"/"):
+        if field is not None and field not in self.by_field and request.target.startswith(b"/"):
+            if len(self.by_field) >= _KNOWN:
+                self.by_field.clear()  # else whoever fills it with inventions would keep out those that are real
             self.by_field[field] = site
 
 

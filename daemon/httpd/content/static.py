@@ -139,11 +139,11 @@ class DirectoryMount:
         entry.tail = rest_of_head(200, response.fields, stat.st_size)
         entry.head = len(entry.tail)
         entry.unchanged = rest_of_head(304, unchanged_fields(response.fields), 0)
+        entry.plain = b"GET" in entry.methods and (self.log is None or self.log.in_pieces)
+        entry.figures = entry.figures_for(200, stat.st_size)
         if isinstance(response.body, bytes):
             entry.small = True
             entry.tail += response.body
-            entry.plain = b"GET" in entry.methods and (self.log is None or self.log.in_pieces)
-            entry.figures = b"" if self.log is None else self.log.figures(stat.st_size)
         return entry
 
 

@@ -3,8 +3,8 @@
 Two ways to note an exchange, kept in one order:
 
 - `add`: a line is formatted at once from an `Entry`.
-- `plain`, for a plain GET (`protocol.plain`) that was answered 200 from memory: the pieces of its line are noted as they
-  are.  Many lines are then joined, and looked at for bytes that have to be escaped (CWE-117), in one go.
+- `plain`, for a plain request (`protocol.plain`) that was answered in a few steps: the pieces of its line are noted as
+  they are.  Many lines are then joined, and looked at for bytes that have to be escaped (CWE-117), in one go.
 
 Rules: both are on the hot path and do nothing else.  Both give the same bytes; a test holds them side by side.
 """
@@ -18,7 +18,7 @@ from httpd.logs.escape import SAFE, escape
 from httpd.logs.stamp import Stamp
 
 # Lines in pieces: client, stamp, request line, figures; in "combined" also Referer, between, User-Agent, end.
-_FIGURES = {"common": b'" 200 %b\n', "combined": b'" 200 %b "'}
+_FIGURES = {"common": b'" %d %b\n', "combined": b'" %d %b "'}
 _WIDTH = {"common": 4, "combined": 8}
 _SENT_BY_CLIENTS = {"common": (2,), "combined": (2, 4, 6)}
 _QUOTES = {"common": b'""\n', "combined": b'""""""\n'}  # what is left of a line without its harmless bytes
@@ -55,15 +55,15 @@ class AccessLog:
             self._dirty.append(self)
         self._lines.append(self._form.format(entry, wall))
 
-    def figures(self, size: int) -> bytes:
-        """What `plain` wants to be given for a body of `size` bytes."""
+    def figures(self, status: int, size: int) -> bytes:
+        """What `plain` wants to be given for a status and a body of `size` bytes."""
         template = _FIGURES.get(self._form.name)
-        return template % (b"%d" % size if size else b"-") if template else b""
+        return template % (status, b"%d" % size if size else b"-") if template else b""
 
     def plain(
         self, client: bytes, line: bytes, figures: bytes, referer: bytes | None, agent: bytes | None, wall: float
     ) -> None:
-        """Note a plain request that was answered with a 200."""
+        """Note a plain request; `figures` are those of its answer."""
         pieces = self._pieces
         if not pieces and not self._lines:
             self._dirty.append(self)

@@ -17,9 +17,9 @@ import socket
 from httpd.config import schema
 from httpd.content.sites import SiteTable
 from httpd.system.poller import EXCLUSIVE, IN
-from httpd.worker.connection import Connection
 from httpd.worker.context import Context
 from httpd.worker.exchange import Mount
+from httpd.worker.plain import PlainConnection
 
 PAUSE = 0.25  # seconds
 _NEVER = float("inf")
@@ -82,7 +82,7 @@ class Acceptor:
         context.accepted += 1
         os.set_blocking(fd, False)
         client = peer[0].encode() if isinstance(peer, tuple) else b"unix:"
-        Connection(context, fd, client, self._port, self._tables).on_input()
+        PlainConnection(context, fd, client, self._port, self._tables).on_input()
         return True
 
     def _pause(self, reason: str) -> None:

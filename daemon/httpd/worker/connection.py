@@ -1,4 +1,4 @@
-"""One client connection on the worker's loop: when to read, what to send, when to stop.
+"""One client connection on the worker's loop, the general way: when to read, what to send, when to stop.
 
     IDLE -> HEAD -> (BODY) -> ANSWER -> IDLE      with keep-alive
                                  |
@@ -7,18 +7,16 @@
 Rules:
 
 - A connection costs a descriptor, never a thread.
-- What a request costs at least: read, stat of the file, write.
-- The plain request (`protocol.plain`) for a file in memory is answered by `on_input` itself.  All others take the general
-  way, `_pump`, and only they make a receiver, a sender and a record, once per connection.
 - While an answer is on its way nothing is read: the client's next requests wait in the kernel (back-pressure).
 - Requests are answered in their order, one after the other; a body is read to its end, or the connection is closed
   behind the answer, so that an unread body never becomes a request.
+- Plain requests are answered in `worker.plain`; what the general way needs beside the socket
+  (`_Talk`) is made when it is first taken.
 """
 
 from __future__ import annotations
 
 import os
-import re
 import socket
 import time
 
@@ -26,7 +24,6 @@ from httpd.content.cache import Entry
 from httpd.content.sites import SiteTable
 from httpd.logs.access_log import AccessLog
 from httpd.protocol.conditional import evaluate
-from httpd.protocol.head import parse, parse_loose
 from httpd.protocol.messages import FieldList, FileBody, ProtocolError, Request
 from httpd.protocol.receiver import ON_END_OF_INPUT, ON_TIMEOUT, Phase, Receiver
 from httpd.protocol.writer import CLOSE, KEEP_ALIVE, OPEN, rest_of_head
@@ -34,9 +31,9 @@ from httpd.system.pending import input_pending
 from httpd.system.poller import IN, OUT
 from httpd.worker.context import Context
 from httpd.worker.exchange import Mount, Reply, refusal
-from httpd.worker.peer import RECV, Peer
+from httpd.worker.peer import Peer
 from httpd.worker.record import Record
-from httpd.worker.sender import FAILED, GATHER, Sender
+from httpd.worker.sender import Sender
 
 _TURN = 0.005  # seconds that a round may have lasted when one more pipelined request is begun in it
 _MSG_MORE = getattr(socket, "MSG_MORE", 0)
@@ -57,7 +54,7 @@ class _Talk:
 
 
 class Connection(Peer):
-    """A client that speaks HTTP, from accept to close."""
+    """A client that speaks HTTP, from accept to close.  `on_input` is for who extends it."""
 
     __slots__ = ("_client", "_close", "_log", "_port", "_request", "_tables", "_talk")
 
@@ -75,71 +72,7 @@ class Connection(Peer):
 
     def on_input(self, mask: int = 0) -> None:
         """The socket has something to read, or its end, or an error.  `mask` is what the poller saw, 0: nothing yet."""
-        try:
-            data = os.read(self._fd, RECV)
-        except BlockingIOError:
-            self._wait(IN, self.on_input)
-            return
-        except OSError:
-            self.close()
-            return
-        talk = self._talk
-        if talk is None or not (talk.receiver.pending or talk.receiver.body):
-            # Nothing is left of what came before.
-            plain = self._context.plain(data)
-            if plain is not None and self._serve_plain(plain, mask != 0):
-                return
-        if data:
-            self._pump(data, mask != 0)
-        else:
-            self._end_of_input()
-
-    def _serve_plain(self, plain: re.Match[bytes], reported: bool) -> bool:
-        """Answer a plain request from memory; False when that can't be done."""
-        context = self._context
-        line, path, agent, referer, host, close = plain.groups()
-        site = self._tables.by_field.get(host)
-        entry = None if site is None else site.files.get(path)
-        if (
-            entry is None or not entry.plain or context.draining
-            or not ((reported and entry.round == context.round) or entry.fresh(context.now, context.round))
-        ):  # fmt: skip
-            return False
-        persistence, rest, preambles = CLOSE if close else OPEN, entry.tail, context.preambles
-        head = preambles.made.get(800 + persistence) or preambles.get(200, persistence)
-        size = len(head) + len(rest)
-        try:
-            sent = os.write(self._fd, head + rest) if size < GATHER else os.writev(self._fd, (head, rest))
-        except BlockingIOError:
-            sent = 0
-        except OSError:
-            sent = FAILED
-        context.requests += 1
-        entry.used = True
-        if sent != size:
-            self._go_on_sending(plain.string, entry, head, sent)
-            return True
-        log = entry.log
-        if log is not None:
-            log.plain(self._client, line, entry.figures, referer, agent, context.wall)
-        if close:
-            self._part()
-            return True
-        self.deadline = context.now + context.idle_seconds
-        if self._mask != IN:
-            self._wait(IN, self.on_input)
-        return True
-
-    def _go_on_sending(self, data: bytes, entry: Entry, head: bytes, sent: int) -> None:
-        """A plain request whose answer did not go out at once."""
-        limits = self._context.head_limits
-        request = parse(data, limits) or parse_loose(data, limits)
-        self._close = not request.keep_alive
-        talk = self._general()
-        talk.record.begin(request, request.line, self._context.now)
-        talk.record.site = self._tables.find(request.host)
-        self._note(200, entry.body, len(head) + len(entry.tail), entry.fields, entry.log)
-        self._sent(talk.sender.adopt(head, entry.tail, sent))
+        raise NotImplementedError
 
     def _general(self) -> _Talk:
         talk = self._talk
@@ -243,13 +176,13 @@ class Connection(Peer):
         record = self._general().record
         record.begin(request, request.line, now)
         record.site = site
+        tables.remember(request, site)
         entry = site.files.get(request.path)
         if (
             entry is not None and request.method in entry.methods and not request.length
             and ((reported and entry.round == context.round) or entry.fresh(now, context.round))
         ):  # fmt: skip
             entry.used = True
-            tables.remember(request, site)
             if _NARROWING.isdisjoint(request.fields):
                 if entry.small:
                     return self._send_entry(request, entry, 200)

@@ -34,7 +34,7 @@ _FOR_CONTENT = frozenset(
 )
 _ERROR_PAGE_LIMIT = 1024 * 1024  # bytes
 
-Part = bytes | FileBody
+Part = bytes | memoryview | FileBody
 
 
 class Mount(Protocol):

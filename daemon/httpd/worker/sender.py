@@ -34,7 +34,7 @@ class Sender:
     def __init__(self, fd: int, more: Callable[[bytes], int]) -> None:
         self._fd = fd
         self._more = more
-        self._parts: list[Part | memoryview] = []
+        self._parts: list[Part] = []
         self.left = 0
 
     def start(self, head: bytes, parts: Sequence[Part] = ()) -> int:
@@ -42,11 +42,11 @@ class Sender:
 
         Returns the number of bytes sent now, or `FAILED` when the connection is of no more use.
         """
-        rest: list[Part | memoryview] = list(parts)
+        rest = list(parts)
         self.left = len(head) + sum([_size(part) for part in parts])
         self._parts = rest
         try:
-            if rest and isinstance(first := rest[0], bytes):
+            if rest and not isinstance(first := rest[0], FileBody):
                 if len(first) >= GATHER:
                     return self._began(head, os.writev(self._fd, (head, first)))
                 head += first
@@ -124,4 +124,4 @@ class Sender:
 
 
 def _size(part: Part) -> int:
-    return len(part) if isinstance(part, bytes) else part.length
+    return part.length if isinstance(part, FileBody) else len(part)

@@ -14,7 +14,7 @@ from httpd.config.schema import Directory, Redirect, Settings
 from httpd.content.cache import SMALL, Entry
 from httpd.content.static import DirectoryMount, RedirectMount
 from httpd.protocol.head import parse
-from httpd.protocol.messages import FileBody, HeadLimits, Request, Response
+from httpd.protocol.messages import FileBody, HeadLimits, Request, Response, Validators
 
 MTIME = 784111777  # Sun, 06 Nov 1994 08:49:37 GMT
 NOW = 50.0
@@ -307,7 +307,8 @@ def test_listing(place: Place) -> None:
     assert isinstance(response.body, bytes)
     assert b"a&amp;b.txt" in response.body
     assert b".hidden" not in response.body
-    assert response.validators is None
+    # RFC 9110 13.1.1, 13.1.2: a listing has no tag, but it is there, which "If-None-Match: *" asks
+    assert response.validators == Validators()
     hidden = place.get(b"/sub/", listing=True, dotfiles=True).body
     assert isinstance(hidden, bytes)
     assert b".hidden" in hidden

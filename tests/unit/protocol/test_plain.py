@@ -30,7 +30,7 @@ def agrees(data: bytes) -> bool:
     if match is None:
         return False
     request = parse(data, LIMITS) or parse_loose(data, LIMITS)
-    line, path, agent, referer, host, close = match.groups()
+    line, path, agent, referer, host, close, tag, since, span = match.groups()
     assert (request.line, request.path, request.method, request.minor) == (line, path, b"GET", 1)
     assert (request.length, request.expect, request.end) == (0, False, len(data))
     assert request.keep_alive is (close is None)
@@ -38,7 +38,10 @@ def agrees(data: bytes) -> bool:
     assert request.fields.get(b"referer") == referer
     assert request.fields.get(b"host") == host
     assert parse_host(host) == request.host
-    assert not {b"range", b"if-match", b"if-range", b"if-none-match"} & set(request.fields)
+    assert request.fields.get(b"if-none-match") == tag
+    assert request.fields.get(b"if-modified-since") == since
+    assert request.fields.get(b"range") == (None if span is None else b"bytes=" + span)
+    assert not {b"if-match", b"if-range", b"if-unmodified-since"} & set(request.fields)
     return True
 
 
@@ -51,7 +54,8 @@ def test_what_browsers_send_is_plain(order: int) -> None:
     "line",
     [
         b"Connection: close", b"connection:CLOSE", b"Connection:\tKeep-Alive", b"Referer:", b"Hosts: b",
-        b"Ifx: y", b"X: ", b"X:\t \xff\x80", b"!#$%&'*+-.^_`|~: t", b"Content-Lengt: 3", b"user-agent: b",
+        b"Range: bytes=0-", b"range:bytes=7-8", b"if-none-match: *", b'If-None-Match: "a", W/"b"',
+        b"If-Modified-Since: x", b"X: ", b"X:\t \xff\x80", b"!#$%&'*+-.^_`|~: t", b"Content-Lengt: 3", b"user-agent: b",
     ],
 )  # fmt: skip
 def test_also_plain(line: bytes) -> None:
@@ -62,7 +66,10 @@ def test_also_plain(line: bytes) -> None:
     "line",
     [
         b"Content-Length: 0", b"content-length: 3", b"Transfer-Encoding: chunked", b"EXPECT: 100-continue",
-        b"Range: bytes=0-1", b"if-none-match: *", b"If-Range: x", b"Connection: close, x", b"Connection: upgrade",
+        b"Range: bytes=-1", b"Range: bytes=0-1,3-4", b"Range: Bytes=0-1", b"Range: bytes=+1-2", b"Range: bytes=1",
+        b"Range: bytes=" + b"1" * 19 + b"-", b"range: bytes=0-\r\nRange: bytes=0-",
+        b"If-None-Match: a\r\nIf-None-Match: a",
+        b"If-Match: *", b"If-Unmodified-Since: x", b"If-Range: x", b"Connection: close, x", b"Connection: upgrade",
         b"Connection: keep-alive, close", b"Host: a", b"Host : b", b"User-Agent: a\r\nUser-Agent: b",
         b"Referer: a\r\nreferer: b", b"X : y", b"X: a\x00", b"X: \r", b"X: a\nY: b", b" folded", b"X\xff: y", b": y",
         b"User-Agent: x ", b"Connection: close\r\nConnection: close", b"X", b"X: a\x7f",
@@ -101,9 +108,12 @@ def test_limits() -> None:
 
 
 _NAMES = [line.split(b":")[0] for line in BROWSER] + [
-    b"Content-Length", b"Transfer-Encoding", b"Expect", b"Range", b"If-Match", b"If-None-Match", b"X", b"Te", b"uR",
+    b"Content-Length", b"Transfer-Encoding", b"Expect", b"Range", b"If-Match", b"If-None-Match", b"If-Modified-Since",
+    b"X", b"If-Range", b"Te", b"uR",
 ]  # fmt: skip
-_VALUES = st.sampled_from([b"a", b"close", b"keep-alive", b"", b" ", b"a ", b"\xff", b"a, b", b"0", b"\x01", b"a:80"])
+_VALUES = st.sampled_from(
+    [b"a", b"close", b"keep-alive", b"", b" ", b"a ", b"\xff", b"a, b", b"0", b"\x01", b"a:80", b"bytes=1-"]
+)
 _LINES = st.lists(
     st.tuples(st.sampled_from(_NAMES), st.sampled_from([b": ", b":", b" :", b":\t", b":  "]), _VALUES).map(b"".join)
 )

@@ -22,9 +22,9 @@ from httpd.logs.access_log import AccessLog
 from httpd.logs.errors import ErrorLog
 from httpd.protocol.messages import FileBody, Response
 from httpd.system.poller import make_poller
-from httpd.worker.connection import Connection
 from httpd.worker.context import Context
 from httpd.worker.peer import LINGER
+from httpd.worker.plain import PlainConnection
 
 MakeSite = Callable[..., Site[Any]]
 TIMEOUTS = Timeouts(head=10.0, body=20.0, write=30.0, keepalive=15.0, min_rate=500)
@@ -104,7 +104,7 @@ class Client:
         self.world = world
         self.got = b""
         self.ended = self.reset = False
-        self.connection = Connection(world.context, near.detach(), b"client", 80, world.table)
+        self.connection = PlainConnection(world.context, near.detach(), b"client", 80, world.table)
         self.connection.on_input()
 
     def send(self, data: bytes) -> bytes:
