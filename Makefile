@@ -1,8 +1,10 @@
 # make run    serve the demo of conf/demo.toml on http://127.0.0.1:8000/, in the foreground
 # make test   ruff, mypy and every test; make unit: without the tests of the running server
-# make fuzz   the property tests over and over: make fuzz MINUTES=10
-# make bench  the measurements of docs/performance.md
-# make docs   write docs/config.md and its JSON Schema anew
+# make fuzz   mutated requests and the property tests, in turns: make fuzz MINUTES=10 SEED=7 JOBS=2
+# make bench  the measurements of docs/performance.md, beside other servers: make bench ARGS=--list
+# make profile  the worker's system calls per request
+# make soak   crowds of hostile clients, and how long others wait meanwhile: make soak MINUTES=10
+# make docs   write docs/config.md with its JSON Schema, and docs/conformance.md, anew
 # make clean  remove what all these made
 #
 # Everything is installed into .venv.  Another Python: make PYTHON=python3.13 VENV=/tmp/venv13 test
@@ -11,6 +13,8 @@
 PYTHON  ?= python3
 VENV    ?= .venv
 MINUTES ?= 1
+SEED    ?=
+JOBS    ?= 1
 ARGS    ?=
 
 BIN := $(VENV)/bin
@@ -20,7 +24,7 @@ PYTEST := $(BIN)/python -m pytest -p no:cacheprovider
 # A virtual environment holds absolute paths: one that came with a moved or copied clone is made anew.
 MOVED := $(if $(filter-out $(CURDIR),$(shell cat $(VENV)/.clone 2>/dev/null)),moved)
 
-.PHONY: run test unit fuzz bench docs clean moved
+.PHONY: run test unit fuzz bench profile soak docs clean moved
 
 run: $(VENV)/.installed
 	@conf/run-demo $(BIN)/httpd
@@ -33,16 +37,20 @@ unit: $(VENV)/.installed-test
 	$(PYTEST) tests/unit $(ARGS)
 
 fuzz: $(VENV)/.installed-test
-	@end=$$(( $$(date +%s) + 60 * $(MINUTES) )); \
-	while [ $$(date +%s) -lt $$end ]; do \
-	  $(PYTEST) tests/fuzz -q --hypothesis-profile=fuzz $(ARGS) || exit 1; \
-	done
+	@PYTHONPATH=tests $(BIN)/python -m fuzz --minutes '$(MINUTES)' --seed '$(SEED)' --jobs '$(JOBS)' $(ARGS)
 
-bench: $(VENV)/.installed
+bench: $(VENV)/.installed $(VENV)/bench/.installed
 	$(BIN)/python tests/bench $(ARGS)
+
+profile: $(VENV)/.installed
+	$(BIN)/python tests/bench --profile $(ARGS)
+
+soak: $(VENV)/.installed-test
+	PYTHONPATH=daemon:tests $(BIN)/python tests/soak/crowds.py --minutes '$(MINUTES)' $(ARGS)
 
 docs: $(VENV)/.installed
 	$(BIN)/python -m httpd.config.reference docs
+	PYTHONPATH=tests $(BIN)/python -m corpus.requests.table docs
 
 clean:
 	rm -rf $(VENV) daemon/*.egg-info build .mypy_cache .ruff_cache .pytest_cache .hypothesis
@@ -64,3 +72,10 @@ $(VENV)/.installed: pyproject.toml $(VENV)/.clone
 $(VENV)/.installed-test: pyproject.toml $(VENV)/.clone
 	$(PIP) install -e '.[test]'
 	@touch $@ $(VENV)/.installed
+
+# The Python servers to compare with.  One that can't be installed is left out, and tried again the next time.
+$(VENV)/bench/.installed: tests/bench/requirements.txt $(VENV)/.clone
+	@$(PYTHON) -m venv $(VENV)/bench
+	@all=yes; for package in $$(grep -v '^#' $<); do \
+	  $(VENV)/bench/bin/python -m pip --disable-pip-version-check --quiet install "$$package" || all=; \
+	done; [ -z "$$all" ] || touch $@

@@ -1,60 +1,49 @@
-"""`make bench`: httpd, nginx and `python -m http.server` side by side, in one run, on one core.
+"""`make bench`: httpd beside other servers, all in one run, and every figure that this project aims at.
 
 How it measures, so that the ratios mean something:
 
-- Every server has one worker, pinned to one core; the load generator (wrk) has another one.
-- The servers take turns, round by round, in an order that changes; what is printed is the median of the rounds.
-- Each runs with its defaults and writes its access log to a file.  nginx is not slowed down by anything: its error log
-  is quiet, sendfile is on as in its shipped configuration, keep-alive is never cut off.
-- Before anything is timed, every server's answer is compared with the file.
+- Every server has one worker, pinned to one core; the load generator (wrk) has another one, with 32 connections.
+- The servers take turns, round by round, in an order that changes.  Ratios are the median of the rounds' ratios.
+- Before anything is timed, the answers are compared with the files.
+- Access logs are on and emptied between two measurements.
 
-Needs wrk, nginx and taskset; says which is missing.
+A server that is not installed is left out by name.  measures.py is the table of what is measured and aimed at.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
+import platform
+import re
 import shutil
-import statistics
+import signal
+import subprocess
 import sys
 import tempfile
+import time
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from load import Result, same_bytes, wrk
-from servers import SERVERS, Server
+import syscalls
+from files import make_site
+from measures import MEASURES
+from python_servers import PythonServer
+from servers import Lighttpd, Nginx
+from session import SERVERS, Session
+from targets import Verdict
 
-# Heads that differ from request to request in path, cookie and user agent.
-DIFFERING = """
-local agents, n = {}, 0
-for i = 1, 50 do
-  agents[i] = "Mozilla/5.0 (X11; Linux x86_64; rv:" .. i .. ".0) Gecko/20100101 Firefox/" .. i .. ".0"
-end
-request = function()
-  n = n + 1
-  local fields = {
-    ["Host"] = "localhost", ["User-Agent"] = agents[n % 50 + 1],
-    ["Accept"] = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8",
-    ["Accept-Language"] = "en-GB,en;q=0.5", ["Accept-Encoding"] = "gzip, deflate, br",
-    ["Cookie"] = "session=" .. string.format("%032x", n * 2654435761 % 4294967296) .. "; theme=dark",
-    ["Referer"] = "http://localhost/page/" .. n,
-  }
-  return wrk.format("GET", "/f" .. (n % 8) .. ".html?v=" .. n, fields)
-end
-"""
-
-
-MEASURES = (("1 KiB, identical heads", "/1k.html", ""), ("1 KiB, heads differ", "/", DIFFERING))
+_PROGRAMS = ("taskset", "wrk", "h2load")
 
 
 def main() -> int:
-    """Measure and print the table; 2 when a program is missing."""
-    parser = argparse.ArgumentParser(prog="make bench", description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--seconds", type=int, default=2, help="length of one measurement")
-    parser.add_argument("--connections", type=int, default=32)
-    options = parser.parse_args()
-    missing = [name for name in ("wrk", "nginx", "taskset") if shutil.which(name) is None]
+    """Measure and print; 2 when something is missing or misspelt."""
+    options = _options()
+    if options.list:
+        _list()
+        return 0
+    missing = [name for name in _PROGRAMS if shutil.which(name) is None]
     if missing:
         print(f"bench: not installed: {', '.join(missing)}", file=sys.stderr)
         return 2
@@ -62,63 +51,93 @@ def main() -> int:
     if len(cores) < 2:
         print("bench: needs two cores, one for the servers and one for the load", file=sys.stderr)
         return 2
-    with tempfile.TemporaryDirectory(prefix="httpd-bench-", dir="/tmp") as name:
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that no server outlives the run
+    PythonServer.packages = options.packages
+    with tempfile.TemporaryDirectory(prefix="httpd-bench-") as name:
         folder = Path(name)
         folder.chmod(0o755)
-        site = make_site(folder)
-        servers = [kind(folder, site, cores[0]) for kind in SERVERS]
+        session = Session(options, folder, make_site(folder), cores[0], cores[-1])
         try:
-            for server in servers:
-                server.start()
-                same_bytes(server.port, "/1k.html", site / "1k.html")
-            for title, path, script in MEASURES:
-                show(title, measure(servers, path, script, options, cores[1], folder))
+            if options.profile:
+                syscalls.run(session)
+            else:
+                _run(session)
         finally:
-            for server in servers:
-                server.stop()
+            session.stop()
     return 0
 
 
-def make_site(folder: Path) -> Path:
-    """The files to serve, old enough that nobody has a reason to doubt their times."""
-    site = folder / "site"
-    site.mkdir()
-    content = b"".join(b"%063d\n" % line for line in range(16))
-    for file in ("1k.html", *(f"f{number}.html" for number in range(8))):
-        (site / file).write_bytes(content)
-        os.utime(site / file, (1_700_000_000, 1_700_000_000))
-    return site
+def _options() -> argparse.Namespace:
+    names = [measure.name for measure in MEASURES]
+    parser = argparse.ArgumentParser(prog="make bench", description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--list", action="store_true", help="name the measures, their targets and the servers")
+    parser.add_argument("--only", type=_chosen(names), metavar="MEASURE,...", default=names)
+    parser.add_argument("--peers", type=_chosen(SERVERS), metavar="SERVER,...", default=list(SERVERS))
+    parser.add_argument("--rounds", type=_at_least_one, default=5)
+    parser.add_argument("--seconds", type=_at_least_one, default=2, help="length of one measurement")
+    parser.add_argument("--connections", type=_at_least_one, default=32)
+    parser.add_argument("--idle-seconds", type=_at_least_one, default=60)
+    parser.add_argument("--packages", type=Path, metavar="FOLDER", default=PythonServer.packages,
+                        help="environment of the other Python servers")  # fmt: skip
+    parser.add_argument("--profile", action="store_true", help="count the worker's system calls instead")
+    return parser.parse_args()
 
 
-def measure(
-    servers: list[Server], path: str, script: str, options: argparse.Namespace, core: int, folder: Path
-) -> dict[str, list[Result]]:
-    """All servers, `rounds` times, taking turns."""
-    lua = folder / "heads.lua"
-    lua.write_text(script)
-    results: dict[str, list[Result]] = {server.name: [] for server in servers}
-    for server in servers:  # one second each to warm up, not counted
-        wrk(server, path, script and str(lua), 1, options.connections, core)
-    for turn in range(options.rounds):
-        for offset in range(len(servers)):
-            server = servers[(turn + offset) % len(servers)]
-            result = wrk(server, path, script and str(lua), options.seconds, options.connections, core)
-            results[server.name].append(result)
-    return results
+def _chosen(names: Iterable[str]) -> Callable[[str], list[str]]:
+    """Reads a list of names, separated by commas."""
+
+    def read(text: str) -> list[str]:
+        unknown = set(text.split(",")) - set(names)
+        if unknown:
+            raise argparse.ArgumentTypeError(f"{', '.join(sorted(unknown))}: not among {', '.join(names)}")
+        return text.split(",")
+
+    return read
 
 
-def show(title: str, results: dict[str, list[Result]]) -> None:
-    """One table: medians, the spread, CPU time per request, and the ratio of httpd to each."""
-    ours = statistics.median(result.rate for result in results["httpd"])
-    print(f"\n{title}")
-    print(f"{'':<14} {'requests/s':>11} {'lowest':>9} {'highest':>9} {'CPU us/req':>11} {'httpd is':>9}")
-    for name, rounds in results.items():
-        rates = [result.rate for result in rounds]
-        cpu = statistics.median(result.cpu for result in rounds)
-        middle = statistics.median(rates)
-        failed = sum(result.errors for result in rounds)
-        print(f"{name:<14} {middle:>11,.0f} {min(rates):>9,.0f} {max(rates):>9,.0f} {cpu:>11.1f} {ours / middle:>8.2f}x"
-              + (f"  {failed} errors" if failed else ""))  # fmt: skip
+def _at_least_one(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1")
+    return int(text)
+
+
+def _list() -> None:
+    for measure in MEASURES:
+        print(f"{measure.name:<17} {measure.title}")
+        for target in measure.targets:
+            print(f"{'':<17}   {'goal' if target.goal else 'target'}: {target}")
+    print(f"servers: {', '.join(SERVERS)}")
+
+
+def _run(session: Session) -> None:
+    """Every chosen measure, each with its verdicts, and all verdicts once more at the end."""
+    began = time.monotonic()
+    print(f"{time.strftime('%Y-%m-%d %H:%M')}, {_machine()}")
+    print(f"{session.options.rounds} rounds of {session.options.seconds} s, {session.options.connections} connections")
+    verdicts: list[Verdict] = []
+    for measure in MEASURES:
+        if measure.name in session.options.only:
+            print(f"\n{measure.title} ({measure.name})")
+            found = measure.run(session)
+            session.say("", passing=True)
+            print("\n".join(f"  {verdict}" for verdict in found), flush=True)
+            verdicts += found
+    print(f"\nall targets, after {time.monotonic() - began:.0f} s")
+    print("\n".join(f"{verdict.measure:<17} {verdict}" for verdict in verdicts))
+
+
+def _machine() -> str:
+    """What the figures depend on: processor, kernel, and the versions of what was compared."""
+    with contextlib.suppress(OSError):
+        found = re.search(r"^model name\s*:\s*(.*)", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+        processor = found[1] if found else platform.machine()
+    versions = []
+    for kind in (Nginx, Lighttpd):
+        if not kind.missing():
+            done = subprocess.run(kind.version_command, capture_output=True, text=True, check=False)
+            versions += re.findall(r"(?:nginx|lighttpd)/[\d.]+", done.stdout + done.stderr)[:1]
+    return ", ".join([f"{os.cpu_count()} x {processor}", f"Linux {platform.release()}",
+                      f"Python {platform.python_version()}", *versions])  # fmt: skip
 
 
 if __name__ == "__main__":

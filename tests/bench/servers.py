@@ -1,81 +1,180 @@
-"""The servers that are compared: how each is started on one core with its defaults, and what its worker costs."""
+"""The servers written for the machine, and httpd: how each is started on one core, and what its worker costs.
+
+Rules:
+
+- One worker; the access log goes to a file; otherwise the server's defaults.  Nothing slows a peer down: no limit on
+  requests per connection that it lets one lift, error logs quiet, sendfile on as in nginx's shipped configuration.
+- What a server costs is utime + stime of its worker processes, with all their threads, and not of its master.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import json
+import os
+import shutil
 import signal
 import socket
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import psutil
 
-_START_SECONDS = 10.0
+SOURCE = Path(__file__).resolve().parents[2] / "daemon"
+_START_SECONDS = 20.0
 
 
 class Server:
-    """One server, one worker, one core."""
+    """One server in a folder of its own.  `core` None leaves it to the scheduler."""
 
     name = ""
+    version_command: tuple[str, ...] = ()
+    prefix = ""  # what its paths begin with
+    most_rounds = sys.maxsize
 
-    def __init__(self, folder: Path, site: Path, core: int) -> None:
-        self.folder = folder / self.name
+    def __init__(self, folder: Path, site: Path, core: int | None) -> None:
+        self.folder = folder / f"{self.name}-{len(list(folder.iterdir()))}"
         self.folder.mkdir()
         self.site = site
         self.core = core
         self.port = free_port()
+        self.access_log = self.folder / "access.log"
+        self.output = self.folder / "output"
         self._process: subprocess.Popen[bytes] | None = None
+
+    @classmethod
+    def missing(cls) -> str:
+        """What isn't installed; empty when it can be started."""
+        program = cls.version_command[0]
+        return "" if shutil.which(program) else program
 
     def command(self) -> list[str]:
         """How to start it in the foreground."""
         raise NotImplementedError
 
+    def environment(self) -> dict[str, str]:
+        """Its environment; nothing of it lands in the home of whoever measures."""
+        return {**os.environ, "HOME": str(self.folder), "BENCH_SITE": str(self.site)}
+
+    def spawn(self) -> float:
+        """Start it; returns when that was, in seconds of the monotonic clock."""
+        pin = [] if self.core is None else ["taskset", "-c", str(self.core)]
+        command, environment = [*pin, *self.command()], self.environment()
+        with self.output.open("ab") as output:
+            began = time.monotonic()
+            self._process = subprocess.Popen(
+                command, stdout=output, stderr=output, cwd=self.folder, env=environment, start_new_session=True
+            )
+        return began
+
     def start(self) -> None:
         """Start it and wait until it accepts connections."""
-        with (self.folder / "output").open("wb") as output:
-            command = ["taskset", "-c", str(self.core), *self.command()]
-            self._process = subprocess.Popen(command, stdout=output, stderr=output, cwd=self.site)
-        until = time.monotonic() + _START_SECONDS
+        until = self.spawn() + _START_SECONDS
         while True:
             with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), 1):
                 return
-            if self._process.poll() is not None or time.monotonic() > until:
-                raise SystemExit(f"bench: {self.name} did not start: {(self.folder / 'output').read_text()}")
+            self.still_starting(until)
             time.sleep(0.02)
 
-    def cpu_seconds(self) -> float:
-        """CPU time of the process and its children so far."""
+    def still_starting(self, until: float) -> None:
+        """End the run when the server has ended or it is too late, with what it said."""
+        if self.ended() or time.monotonic() > until:
+            raise SystemExit(f"bench: {self.name} did not start: {self.ended() or 'it took too long'}")
+
+    def ended(self) -> str:
+        """How it ended and what it said last; empty while it runs."""
         assert self._process is not None
-        top = psutil.Process(self._process.pid)
-        times = [process.cpu_times() for process in (top, *top.children(recursive=True))]
+        code = self._process.poll()
+        return "" if code is None else f"it ended with {code}: {self.said()}"
+
+    def said(self) -> str:
+        """The end of what it wrote to stdout and stderr."""
+        return self.output.read_text(errors="replace")[-2000:]
+
+    @property
+    def pid(self) -> int:
+        """The process that was started."""
+        assert self._process is not None
+        return self._process.pid
+
+    def workers(self) -> list[psutil.Process]:
+        """The processes that answer: its children, or itself when it has none."""
+        top = psutil.Process(self.pid)
+        return top.children(recursive=True) or [top]
+
+    def cpu_seconds(self) -> float:
+        """CPU time of its workers so far."""
+        times = [process.cpu_times() for process in self.workers()]
         return float(sum(spent.user + spent.system for spent in times))
 
+    def forget_log(self) -> int:
+        """Empty its access log, so that the disk has no part in the next measurement; returns the bytes it had."""
+        size = 0
+        for log in (self.access_log, self.output):
+            with contextlib.suppress(FileNotFoundError):
+                size += log.stat().st_size
+                os.truncate(log, 0)
+        return size
+
     def stop(self) -> None:
-        """End it."""
-        if self._process is not None:
-            self._process.send_signal(signal.SIGTERM)
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                self._process.wait(5)
-            self._process.kill()
-            self._process.wait()
+        """End it and whatever it started."""
+        if self._process is None:
+            return
+        self._process.send_signal(signal.SIGTERM)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(5)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+        self._process = None
 
 
 class Httpd(Server):
     name = "httpd"
+    version_command = (sys.executable, "-m", "httpd", "--version")
+
+    def __init__(
+        self, folder: Path, site: Path, core: int | None, workers: int = 1, source: Path = SOURCE,
+        settings: Mapping[str, str] | None = None,
+    ) -> None:  # fmt: skip
+        super().__init__(folder, site, core)
+        self._count = workers
+        self._source = source
+        self._settings = dict(settings or {})
+        self.run_dir = self.folder / "run"
+
+    def environment(self) -> dict[str, str]:
+        return {**super().environment(), "PYTHONPATH": str(self._source), **self._settings}
 
     def command(self) -> list[str]:
         config = self.folder / "httpd.toml"
         config.write_text(
-            f'[server]\nlisten = ["127.0.0.1:{self.port}"]\nworkers = 1\nrun_dir = "{self.folder / "run"}"\n'
-            f'[log]\naccess = "{self.folder / "access.log"}"\n[[vhost]]\nroot = "{self.site}"\n'
+            f'[server]\nlisten = ["127.0.0.1:{self.port}"]\nworkers = {self._count}\nrun_dir = "{self.run_dir}"\n'
+            f'[log]\naccess = "{self.access_log}"\n[[vhost]]\nroot = "{self.site}"\n'
         )
         return [sys.executable, "-m", "httpd", "-c", str(config)]
+
+    def status(self) -> dict[str, Any]:
+        """What `httpd-ctl status --json` says (docs/control.md)."""
+        call = "from httpd.control.ctl import main; raise SystemExit(main())"
+        done = subprocess.run(
+            [sys.executable, "-c", call, "--run-dir", str(self.run_dir), "--json", "status"],
+            env=self.environment(), capture_output=True, check=True,
+        )  # fmt: skip
+        found = json.loads(done.stdout)
+        assert isinstance(found, dict)
+        return found
 
 
 class Nginx(Server):
     name = "nginx"
+    version_command = ("nginx", "-v")
+    log = "combined"
+    more = ""
 
     def command(self) -> list[str]:
         temp = " ".join(
@@ -86,20 +185,47 @@ class Nginx(Server):
             f"worker_processes 1; pid {self.folder}/pid; error_log {self.folder}/error.log; daemon off;\n"
             "events { worker_connections 1024; }\n"
             "http { types { text/html html; } sendfile on; keepalive_requests 1000000000; keepalive_timeout 65;\n"
-            f"access_log {self.folder}/access.log combined; {temp}\n"
+            f"{self.more}\naccess_log {self.access_log} {self.log}; {temp}\n"
             f"server {{ listen 127.0.0.1:{self.port}; root {self.site}; }} }}\n"
         )
         return ["nginx", "-c", str(config), "-e", str(self.folder / "error.log")]
 
 
-class HttpServer(Server):
-    name = "http.server"
+class NginxTuned(Nginx):
+    """As those set it up who want speed: it may serve a file that changed up to half a minute ago."""
+
+    name = "nginx-tuned"
+    log = "combined buffer=64k flush=1s"
+    more = (
+        "tcp_nopush on; open_file_cache max=20000 inactive=60s; open_file_cache_valid 30s; open_file_cache_min_uses 1;"
+    )
+
+
+class Lighttpd(Server):
+    name = "lighttpd"
+    version_command = ("lighttpd", "-v")
 
     def command(self) -> list[str]:
-        return [sys.executable, "-m", "http.server", str(self.port), "--bind", "127.0.0.1"]
+        config = self.folder / "lighttpd.conf"
+        config.write_text(
+            'server.modules = ("mod_accesslog")\n'
+            f'server.document-root = "{self.site}"\nserver.bind = "127.0.0.1"\nserver.port = {self.port}\n'
+            f'accesslog.filename = "{self.access_log}"\nserver.errorlog = "{self.folder}/error.log"\n'
+            'mimetype.assign = (".html" => "text/html", "" => "application/octet-stream")\n'
+            "server.max-keep-alive-requests = 65535\n"
+        )
+        return ["lighttpd", "-D", "-f", str(config)]
 
 
-SERVERS: tuple[type[Server], ...] = (Httpd, Nginx, HttpServer)
+class HttpServer(Server):
+    """Speaks HTTP/1.0 unless told otherwise, so each request has its own connection."""
+
+    name = "http.server"
+    version_command = (sys.executable, "--version")
+
+    def command(self) -> list[str]:
+        where = ["--bind", "127.0.0.1", "--directory", str(self.site)]
+        return [sys.executable, "-m", "http.server", str(self.port), *where]
 
 
 def free_port() -> int:

@@ -1,0 +1,139 @@
+"""The measures and their targets, as a table.
+
+A measure is `Throughput`, all servers in turn under a load, or `Figures`, a function that returns what to print and
+the figures that limits are about.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import footprint
+import heads
+import latency
+import scaling
+from load import Load, Result
+from session import SERVERS, NotMeasured, Session
+from targets import Limit, Ratio, Verdict, by_cpu, by_throughput, client_bound, disturbed, judge_limit, judge_ratio
+
+_ALL = tuple(SERVERS)
+_NATIVE = ("httpd", "nginx", "nginx-tuned", "lighttpd")
+_PURE_PYTHON = ("whitenoise", "aiohttp", "starlette")
+_LEAST_LOGGED = 40  # bytes per request: no format of these servers is shorter
+
+
+@dataclass(frozen=True, slots=True)
+class Throughput:
+    """Requests per second and CPU time per request under a load."""
+
+    name: str
+    title: str
+    load: Load
+    targets: tuple[Ratio, ...]
+    peers: tuple[str, ...] = _NATIVE
+
+    def run(self, session: Session) -> list[Verdict]:
+        """Measure and print; returns the verdicts."""
+        results = session.rounds(self.name, self.load, self.peers)
+        print("\n".join(table(results)))
+        return [judge_ratio(self.name, target, results) for target in self.targets]
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """Figures with limits."""
+
+    name: str
+    title: str
+    take: Callable[[Session], tuple[list[str], dict[str, float]]]
+    targets: tuple[Limit, ...]
+
+    def run(self, session: Session) -> list[Verdict]:
+        """Measure and print; returns the verdicts."""
+        try:
+            lines, figures = self.take(session)
+        except NotMeasured as reason:
+            lines, figures = [f"not measured: {reason}"], {}
+        print("\n".join(lines))
+        return [judge_limit(self.name, target, figures) for target in self.targets]
+
+
+Measure = Throughput | Figures
+
+_SMALL: tuple[Ratio, ...] = (
+    Ratio(1.25, ("nginx",)),
+    Ratio(1.0, ("nginx-tuned",), goal=True),
+    Ratio(1.0, ("lighttpd",), goal=True),
+    Ratio(10.0, _PURE_PYTHON),
+    Ratio(3.0, ("granian",)),
+)
+_AS_NGINX: tuple[Ratio, ...] = (Ratio(1.0, ("nginx",)),)
+
+MEASURES: tuple[Measure, ...] = (
+    Throughput("same", "1 KiB, identical heads", Load("/1k.html"), _SMALL, _ALL),
+    Throughput("differ", "1 KiB, heads that differ", Load(replay=heads.browsers), _SMALL, _ALL),
+    Throughput("zipf", "10,000 files of 4 KiB, zipf", Load(replay=heads.zipf), _AS_NGINX),
+    Throughput("304", "304 answers", Load("/1k.html", status=304), _AS_NGINX),
+    Throughput("100k", "100 KiB", Load("/100k.bin"), _AS_NGINX),
+    Throughput(
+        "206", "206, 64 KiB out of 100 KiB",
+        Load("/100k.bin", ("Range: bytes=16384-81919",), status=206, part=(16384, 81920)), _AS_NGINX,
+    ),
+    Throughput(
+        "206-large", "206, 100 KiB out of 10 MiB",
+        Load("/10m.bin", ("Range: bytes=1000000-1102399",), status=206, part=(1_000_000, 1_102_400)), _AS_NGINX,
+    ),
+    Throughput("10m", "10 MiB", Load("/10m.bin", size=10 << 20), (Ratio(0.95, ("nginx",)),)),
+    Throughput(
+        "close", "1 KiB, Connection: close", Load("/1k.html", ("Connection: close",)),
+        (Ratio(0.7, ("nginx",)), Ratio(1.0, ("nginx",), goal=True)),
+    ),
+    Figures("p99", "latency at a fixed rate", latency.at_half_load, (Limit("p99 over nginx's", 1.5, "x"),)),
+    Figures(
+        "two-workers", "two workers on two cores", scaling.two_workers,
+        (Limit("CPU per request over one worker's", 1.05, "x"), Limit("the busier worker's share", 55, "%")),
+    ),
+    Figures("memory", "a worker's private memory", footprint.memory, (Limit("USS", 10, "MiB"),)),
+    Figures(
+        "idle-connections", "10,000 idle keep-alive connections", footprint.idle_connections,
+        (Limit("more USS", 24, "MiB"),),
+    ),
+    Figures("start", "start to first answer", footprint.start, (Limit("compiled start", 0.4, "s"),)),
+    Figures(
+        "idle", "an idle daemon", footprint.idle,
+        (Limit("wake-ups of the master", 0, ""), Limit("wake-ups of a worker", 1, "per s")),
+    ),
+)  # fmt: skip
+
+
+def table(results: dict[str, list[Result]]) -> Iterator[str]:
+    """The lines of one measure: medians and spread, CPU time, how busy the cores were, and httpd's ratio to each."""
+    yield (f"{'':<12} {'requests/s':>10} {'lowest':>9} {'highest':>9} {'CPU us/req':>10} {'server':>7} {'client':>7}"
+           f" {'httpd is':>9} {'by CPU':>7}")  # fmt: skip
+    for name, rounds in results.items():
+        rates = [result.rate for result in rounds]
+        cpu, server, client, logged = (
+            statistics.median(getattr(result, figure) for result in rounds)
+            for figure in ("cpu", "server_share", "client_share", "logged")
+        )
+        line = (f"{name:<12} {statistics.median(rates):>10,.0f} {min(rates):>9,.0f} {max(rates):>9,.0f} {cpu:>10.1f}"
+                f" {server:>7.0%} {client:>7.0%}")  # fmt: skip
+        if name != "httpd" and "httpd" in results:
+            ours = results["httpd"]
+            line += f" {by_throughput(ours, rounds):>8.2f}x {by_cpu(ours, rounds):>6.2f}x"
+        yield line + _remarks(rounds, logged)
+
+
+def _remarks(rounds: list[Result], logged: float) -> str:
+    """What a reader must know about a row."""
+    failed = sum(result.errors for result in rounds)
+    remarks = [f"{failed} errors"] if failed else []
+    if client_bound(rounds):
+        remarks.append("client at its limit")
+    if disturbed(rounds):
+        remarks.append("neither core is busy")
+    if logged < _LEAST_LOGGED:
+        remarks.append("logs less than a line per request")
+    return f"  ({'; '.join(remarks)})" if remarks else ""

@@ -1,0 +1,120 @@
+"""One run: its options, folder and cores, the servers that are up, and what has been measured so far."""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from load import Client, Load, LoadFailed, Result, wrong
+from python_servers import Aiohttp, Granian, Starlette, WhiteNoise
+from servers import SOURCE, Httpd, HttpServer, Lighttpd, Nginx, NginxTuned, Server
+
+SERVERS: dict[str, type[Server]] = {
+    kind.name: kind
+    for kind in (Httpd, Nginx, NginxTuned, Lighttpd, HttpServer, WhiteNoise, Aiohttp, Starlette, Granian)
+}
+
+
+class NotMeasured(Exception):
+    """Why a measure can't be taken."""
+
+
+@dataclass(slots=True)
+class Session:
+    """What the measures share."""
+
+    options: argparse.Namespace
+    folder: Path
+    site: Path
+    server_core: int
+    client_core: int
+    results: dict[str, dict[str, list[Result]]] = field(default_factory=dict)
+    _running: dict[str, Server] = field(default_factory=dict)
+    _skipped: set[str] = field(default_factory=set)
+    _own: list[Server] = field(default_factory=list)
+
+    def client(self, pinned: bool = True) -> Client:
+        """A client on its core, or anywhere."""
+        return Client(self.folder, self.client_core if pinned else None, self.options.connections)
+
+    def server(self, name: str) -> Server | None:
+        """A server that takes part in this run, started when first asked for; None when it doesn't or can't."""
+        if name not in self.options.peers or name in self._skipped:
+            return None
+        if name not in self._running:
+            missing = SERVERS[name].missing()
+            if missing:
+                self.say(f"{name} is left out: {missing} is not installed")
+                self._skipped.add(name)
+                return None
+            self._running[name] = server = SERVERS[name](self.folder, self.site, self.server_core)
+            server.start()
+        return self._running[name]
+
+    def own_httpd(
+        self, pinned: bool = True, workers: int = 1, source: Path = SOURCE, settings: Mapping[str, str] | None = None
+    ) -> Httpd:
+        """An httpd for one measure alone, not started yet; it ends with the run at the latest."""
+        core = self.server_core if pinned else None
+        server = Httpd(self.folder, self.site, core, workers=workers, source=source, settings=settings)
+        self._own.append(server)
+        return server
+
+    def rounds(self, name: str, load: Load, peers: tuple[str, ...]) -> dict[str, list[Result]]:
+        """All servers, round by round, in an order that moves on by one each time."""
+        client = self.client()
+        servers = [server for peer in peers if (server := self.server(peer)) and self._good(load, server)]
+        results: dict[str, list[Result]] = {server.name: [] for server in servers}
+
+        def measure(server: Server, seconds: int) -> None:
+            if server.name in results:
+                try:
+                    results[server.name].append(client.run(load, server, seconds))
+                except LoadFailed as reason:
+                    self.say(f"{server.name} is left out of this measure: {reason}")
+                    del results[server.name]
+
+        for server in servers:
+            measure(server, 1)  # to warm up
+        for warm in results.values():
+            warm.clear()
+        for turn in range(self.options.rounds):
+            self.say(f"{name}: round {turn + 1} of {self.options.rounds}", passing=True)
+            for offset in range(len(servers)):
+                server = servers[(turn + offset) % len(servers)]
+                if turn < server.most_rounds:
+                    measure(server, self.options.seconds)
+        self.results[name] = results
+        return results
+
+    def _good(self, load: Load, server: Server) -> bool:
+        problem = server.ended() or wrong(load, server)
+        if problem and server.name == "httpd":
+            raise SystemExit(f"bench: httpd: {problem}\n{server.said()}")
+        if problem:
+            self.say(f"{server.name} is left out of this measure: {problem}")
+        return not problem
+
+    def maximum(self, name: str, load: Load, peers: tuple[str, ...]) -> dict[str, float]:
+        """The most requests per second of some servers: from this run's measure `name`, else measured now."""
+        results = self.results.get(name) or self.rounds(name, load, peers)
+        return {
+            peer: statistics.median(result.rate for result in results[peer]) for peer in peers if results.get(peer)
+        }
+
+    def say(self, text: str, passing: bool = False) -> None:
+        """Tell whoever waits, on stderr: the tables alone go to stdout."""
+        if not passing or sys.stderr.isatty():
+            print(f"\r\033[K{text}" if passing else f"bench: {text}", end="" if passing else "\n", file=sys.stderr)
+            sys.stderr.flush()
+
+    def stop(self) -> None:
+        """End every server of this run."""
+        for server in (*self._running.values(), *self._own):
+            server.stop()
+        self._running.clear()
+        self._own.clear()
