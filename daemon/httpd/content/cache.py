@@ -22,12 +22,13 @@ from collections import deque
 from httpd.config import schema
 from httpd.logs.access_log import AccessLog
 from httpd.protocol.messages import Validators
-from httpd.protocol.writer import field_lines
+from httpd.protocol.narrow import unchanged_fields
+from httpd.protocol.writer import field_lines, rest_of_head
 
 SETTLED = 2.0  # seconds since the last change of a file
 TRUSTED = 2.0  # seconds
 SMALL = 128 * 1024  # bytes; larger files are opened for each request and sent by sendfile
-_OVERHEAD = 700  # bytes an entry costs beside what it holds, measured with tracemalloc
+_OVERHEAD = 900  # bytes an entry costs beside what it holds, measured with tracemalloc
 _DEFAULTS = schema.Settings()
 
 
@@ -35,15 +36,14 @@ class Entry:
     """One file as an answer.
 
     `tail` is the rest of the 200's head (behind the preamble) and, for small files, the body; `head` is the length of
-    its head part.  `body` is the size of the file.  `unchanged` is the rest of a 304's head.  `owner` is the site's
-    table that holds the entry under `key`.  `methods` are those it may answer; `settings` and `log` are the mount's.
-    `plain` says that it may answer a plain request (`protocol.plain`) by itself; `figures` is what its log is
-    told of the 200.
+    its head part.  `body` is the size of the file.  `owner` is the site's table that holds the entry under `key`.
+    `methods` are those it may answer; `settings` and `log` are the mount's.  `plain` says that it may answer a plain
+    request (`protocol.plain`) by itself; `figures` is what its log is told of the 200.
     """
 
     __slots__ = (
-        "_ctime", "_device", "_inode", "_partial", "body", "checked", "fields", "figures", "head", "key", "log",
-        "methods", "owner", "path", "plain", "round", "settings", "small", "tail", "unchanged", "used", "validators",
+        "_ctime", "_device", "_inode", "_partial", "_unchanged", "body", "checked", "fields", "figures", "head", "key",
+        "log", "methods", "owner", "path", "plain", "round", "settings", "small", "tail", "used", "validators",
     )  # fmt: skip
 
     def __init__(self, path: bytes, stat: os.stat_result, checked: float) -> None:
@@ -59,12 +59,13 @@ class Entry:
         self.methods: tuple[bytes, ...] = ()
         self.settings = _DEFAULTS
         self.log: AccessLog | None = None
-        self.tail = self.unchanged = b""
+        self.tail = b""
         self.head = 0
         self.small = self.plain = False
         self.figures = b""
         self.fields: list[tuple[bytes, bytes]] = []
         self.validators = Validators()
+        self._unchanged = b""
         self._partial = b""  # a template for the rest of a 206's head, once one was wanted
 
     def fresh(self, now: float, turn: int = 0) -> bool:
@@ -105,6 +106,13 @@ class Entry:
         """What the log wants to know of a plain request."""
         return b"" if self.log is None else self.log.figures(status, size)
 
+    @property
+    def unchanged(self) -> bytes:
+        """The rest of a 304's head; made when it is first wanted."""
+        if not self._unchanged:
+            self._unchanged = rest_of_head(304, unchanged_fields(self.fields), 0)
+        return self._unchanged
+
     def unchanged_for(self, tag: bytes | None, since: bytes | None) -> bool:
         """Whether these values of If-None-Match and If-Modified-Since ask for a 304 beyond doubt.
 
@@ -128,7 +136,7 @@ class Entry:
 
     @property
     def cost(self) -> int:
-        return len(self.tail) + len(self.unchanged) + 2 * len(self.key) + len(self.path) + _OVERHEAD
+        return len(self.tail) + 2 * len(self.key) + len(self.path) + _OVERHEAD
 
 
 class FileCache:

@@ -21,7 +21,6 @@ from httpd.content.sites import prefix_of
 from httpd.logs.access_log import AccessLog
 from httpd.protocol.dates import format_date
 from httpd.protocol.messages import FileBody, Request, Response, Validators
-from httpd.protocol.narrow import unchanged_fields
 from httpd.protocol.writer import rest_of_head
 
 METHODS = (b"GET", b"HEAD", b"OPTIONS")
@@ -138,7 +137,6 @@ class DirectoryMount:
         entry.validators = response.validators
         entry.tail = rest_of_head(200, response.fields, stat.st_size)
         entry.head = len(entry.tail)
-        entry.unchanged = rest_of_head(304, unchanged_fields(response.fields), 0)
         entry.plain = b"GET" in entry.methods and (self.log is None or self.log.in_pieces)
         entry.figures = entry.figures_for(200, stat.st_size)
         if isinstance(response.body, bytes):

@@ -30,7 +30,7 @@ from httpd.protocol.writer import CLOSE, KEEP_ALIVE, OPEN, rest_of_head
 from httpd.system.pending import input_pending
 from httpd.system.poller import IN, OUT
 from httpd.worker.context import Context
-from httpd.worker.exchange import Mount, Reply, refusal
+from httpd.worker.exchange import NARROWING, Mount, Reply, refusal
 from httpd.worker.peer import Peer
 from httpd.worker.record import Record
 from httpd.worker.sender import Sender
@@ -38,8 +38,6 @@ from httpd.worker.sender import Sender
 _TURN = 0.005  # seconds that a round may have lasted when one more pipelined request is begun in it
 _MSG_MORE = getattr(socket, "MSG_MORE", 0)
 
-# With one of these a cached file is not simply sent.
-_NARROWING = frozenset((b"range", b"if-match", b"if-none-match", b"if-modified-since", b"if-unmodified-since"))
 
 
 class _Talk:
@@ -183,7 +181,7 @@ class Connection(Peer):
             and ((reported and entry.round == context.round) or entry.fresh(now, context.round))
         ):  # fmt: skip
             entry.used = True
-            if _NARROWING.isdisjoint(request.fields):
+            if NARROWING.isdisjoint(request.fields):
                 if entry.small:
                     return self._send_entry(request, entry, 200)
                 if (fd := entry.open()) >= 0:
@@ -215,7 +213,8 @@ class Connection(Peer):
     def _send_reply(self, request: Request | None, reply: Reply) -> bool:
         if reply.close:
             self._close = True
-        head = self._preamble(request, reply.status) + rest_of_head(reply.status, reply.fields, reply.length)
+        rest = reply.rest or rest_of_head(reply.status, reply.fields, reply.length)
+        head = self._preamble(request, reply.status) + rest
         body = reply.length if reply.parts else 0  # HEAD, 304: a length without a body
         self._note(reply.status, body, len(head) + body, reply.fields, reply.log)
         return self._sent(self._general().sender.start(head, reply.parts))
@@ -248,6 +247,7 @@ class Connection(Peer):
                 self._wait(OUT, self._on_output)
             self.deadline = context.now + context.timeouts.write
             return False
+        self._stop_measuring()
         self._finish_record(complete=True)
         if self._close:
             self._part()
@@ -255,7 +255,6 @@ class Connection(Peer):
         self._general().record.end()
         self._request = None
         self._phase = Phase.IDLE
-        self._since = 0.0
         self.deadline = context.now + context.idle_seconds
         return True
 

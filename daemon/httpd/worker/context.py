@@ -34,7 +34,7 @@ class Context:
     __slots__ = (
         "accepted", "connections", "dirty", "draining", "errors", "files", "handlers", "head_limits", "idle_seconds",
         "limits", "log", "now", "paused", "plain", "poller", "preambles", "requests", "responder", "round",
-        "timeouts", "wall",
+        "sending", "timeouts", "wall",
     )  # fmt: skip
 
     def __init__(self, config: schema.Config, poller: Poller, errors: ErrorLog) -> None:
@@ -58,6 +58,7 @@ class Context:
         self.idle_seconds = config.timeouts.keepalive  # how long a connection may wait for its next request
         self.requests = 0
         self.accepted = 0
+        self.sending = 0  # answers that did not go out at once
         self.paused = 0  # listeners that pause for want of room
 
     def watch(self, fd: int, mask: int, before: int, handler: Callable[[int], None]) -> None:

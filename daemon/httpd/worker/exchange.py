@@ -37,6 +37,10 @@ _ERROR_PAGE_LIMIT = 1024 * 1024  # bytes
 Part = bytes | memoryview | FileBody
 
 
+# With one of these an answer is not simply sent.
+NARROWING = frozenset((b"range", b"if-match", b"if-none-match", b"if-modified-since", b"if-unmodified-since"))
+
+
 class Mount(Protocol):
     """What every kind of mount offers."""
 
@@ -51,7 +55,10 @@ class Mount(Protocol):
 
 @dataclass(slots=True)
 class Reply:
-    """What goes out: status, fields without those of the connection, the body in parts, and who logs it."""
+    """What goes out: status, fields without those of the connection, the body in parts, and who logs it.
+
+    `rest` is the rest of the head behind the preamble, if it has been made already.
+    """
 
     status: int
     fields: FieldList
@@ -59,6 +66,10 @@ class Reply:
     length: int = 0
     close: bool = False
     log: AccessLog | None = None
+    rest: bytes = b""
+
+
+_Answer = tuple[Mount | None, Response, cache.Entry | None]
 
 
 class Responder:
@@ -72,39 +83,44 @@ class Responder:
         """The reply to `request`.  `wall` is seconds since the epoch, `now` monotonic seconds."""
         settings, log = site.settings, site.log
         response: Response | None = None
+        made: cache.Entry | None = None
         try:
             entry = site.files.get(request.path)
             if entry is not None and request.method in entry.methods and entry.fresh(now):
                 response = _from_entry(entry)
                 settings, log = entry.settings, entry.log
             if response is None:
-                mount, response = self._answer(site, request, wall, now)
+                mount, response, made = self._answer(site, request, wall, now)
                 if mount is not None:
                     settings, log = mount.settings, mount.log
         except paths.PathError as error:
             response = Response(error.status, close=True)
         except OSError as error:
             response = self._failed(request, error)
-        response = self._narrow(request, response, wall)
+        if not NARROWING.isdisjoint(request.fields):
+            response, made = self._narrow(request, response, wall), None
         if response.status >= 400 and not response.length:
             self._add_page(response, settings)
-        return self._reply(request, response, log)
+        reply = self._reply(request, response, log)
+        if made is not None:
+            reply.rest = made.tail[: made.head]
+        return reply
 
-    def _answer(self, site: Site[Mount], request: Request, wall: float, now: float) -> tuple[Mount | None, Response]:
+    def _answer(self, site: Site[Mount], request: Request, wall: float, now: float) -> _Answer:
         if request.method not in KNOWN_METHODS:
-            return None, Response(501)
+            return None, Response(501), None
         if request.path == b"*":  # RFC 9110 9.3.7: the server as a whole
-            return None, Response(200, [_ALLOWED_EVERYWHERE])
+            return None, Response(200, [_ALLOWED_EVERYWHERE]), None
         if not request.path:  # CONNECT: what follows may be another protocol
-            return None, Response(405, [_ALLOWED_EVERYWHERE], close=True)
+            return None, Response(405, [_ALLOWED_EVERYWHERE], close=True), None
         path = paths.normalize(paths.decode(request.path))
         mount = site.route(path)
         if mount is None:
-            return None, Response(404)
+            return None, Response(404), None
         response, entry = mount.answer(request, path, wall, now)
         if entry is not None:
             self._files.add(site.files, request.path, entry)
-        return mount, response
+        return mount, response, entry
 
     def _failed(self, request: Request, error: OSError) -> Response:
         status = 503 if error.errno in _NO_ROOM else 500

@@ -10,10 +10,13 @@ Rules:
 - Every close that may meet unread input lingers: SHUT_WR, read until the client ends or is silent for `LINGER` seconds,
   close.  A plain close would answer with RST and could destroy a response that is already in the client's buffers
   (RFC 9112 9.6).  Who sends on and on is read for `timeouts.body`, no longer.
+- The kernel would take up to 4 MB of an answer for a client that does not read.  That makes large answers cheap, so a
+  few may have it; in a crowd it would be the memory of the machine, so there each gets little (TCP_NOTSENT_LOWAT).
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import struct
@@ -26,6 +29,9 @@ from httpd.worker.context import Context
 
 RECV = 16 * 1024  # bytes asked for by one read
 LINGER = 2.0  # seconds without input
+_CROWD = 64  # answers on their way
+_UNSENT = 128 * 1024  # bytes the kernel may hold of each further one, beside what the client has room for
+_NOTSENT_LOWAT = getattr(socket, "TCP_NOTSENT_LOWAT", None)
 _RESET = struct.pack("ii", 1, 0)  # SO_LINGER: on, 0 seconds
 
 
@@ -86,6 +92,8 @@ class Peer:
         if context.connections.pop(self._fd, None) is None:
             return
         self._let_go()
+        if self._phase is Phase.ANSWER:
+            self._stop_measuring()
         if self._mask:
             context.forget(self._fd)
         if self._sock is None:
@@ -111,8 +119,18 @@ class Peer:
 
     def _measure_output(self) -> None:
         """Begin to measure how fast the client takes an answer."""
-        self._since, self._moved, self._taken = self._context.now, 0, 0
+        context = self._context
+        self._since, self._moved, self._taken = context.now, 0, 0
         self._queued = output_queued(self._fd)
+        context.sending += 1
+        if context.sending > _CROWD and _NOTSENT_LOWAT is not None:
+            with contextlib.suppress(OSError):  # a unix socket
+                self._socket().setsockopt(socket.IPPROTO_TCP, _NOTSENT_LOWAT, _UNSENT)
+
+    def _stop_measuring(self) -> None:
+        if self._since:
+            self._since = 0.0
+            self._context.sending -= 1
 
     def _look_at_output(self, now: float) -> None:
         """What counts is what the client took, not what the kernel did: its buffer may hold megabytes."""

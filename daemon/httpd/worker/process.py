@@ -72,6 +72,8 @@ class Order:
 def work(order: Order) -> None:
     """Run a worker to its end.  The process exits here."""
     code = EXIT_BOOT
+    # A collection would write to every object that came from the master, and so make a private copy of its memory.
+    gc.freeze()
     try:
         signals.reset_dispositions()
         signals.ignore(IGNORED_SIGNALS)
@@ -121,7 +123,6 @@ class _Worker:
         self._loop = Loop(context, self._acceptors, self._report)
         self._watch(order.channel.fileno(), self._on_channel)
         self._watch(self._wakeup.fd, self._on_signal)
-        self._seen = -1
         jitter = random.randrange(config.server.max_requests // 4 + 1) if config.server.max_requests else 0
         self._max_requests = config.server.max_requests + jitter
         self._next_memory_check = 0.0
@@ -159,8 +160,6 @@ class _Worker:
 
     def run(self) -> int:
         """Serve until told to end; return the exit status."""
-        gc.collect()
-        gc.freeze()
         faulthandler.enable()
         for acceptor in self._acceptors:
             acceptor.start()
@@ -240,10 +239,6 @@ class _Worker:
 
     def _report(self) -> None:
         context = self._context
-        seen = context.requests + len(context.connections)
-        if seen == self._seen:
-            return
-        self._seen = seen
         dropped = 0
         for sink in self._sinks.values():
             dropped += sink.dropped

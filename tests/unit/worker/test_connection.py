@@ -780,3 +780,20 @@ def test_closing_twice(world: World) -> None:
     client.connection.close()
     assert client.receive() == b""
     assert client.ended
+
+
+@pytest.mark.parametrize("end", ["read", "gone", "late"])
+def test_answers_on_their_way_are_counted(world: World, end: str) -> None:
+    world.mount.answers[b"/a"] = lambda: Response(200, body=BIG)
+    client = world.client()
+    client.sock.sendall(GET)
+    world.turn()
+    assert world.context.sending == 1
+    if end == "read":
+        client.receive()
+    elif end == "gone":
+        client.sock.close()
+        world.turn()
+    else:
+        world.after(TIMEOUTS.write + 1)
+    assert world.context.sending == 0
