@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import socket
+import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -145,6 +146,11 @@ class Client:
         return self
 
     def close(self) -> None:
+        self.sock.close()
+
+    def reset(self) -> None:
+        """Close by RST: the server learns that nobody is there, whatever was on its way."""
+        self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.sock.close()
 
     def __enter__(self) -> Client:

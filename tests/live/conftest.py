@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import os
+import resource
 import sys
 from collections.abc import Callable, Iterator
 
 import pytest
 
+from httpd.system.limits import raise_nofile
 from live.client import Client
 from live.daemon import Daemon, Place
 
 Connect = Callable[[], Client]
+
+MANY_DESCRIPTORS = 4000
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -72,6 +76,16 @@ def connect(request: pytest.FixtureRequest) -> Iterator[Connect]:
     yield make
     for client in opened:
         client.close()
+
+
+@pytest.fixture
+def many_descriptors() -> Iterator[None]:
+    """Room for more connections in this process than a soft limit of 1,024 descriptors leaves."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if raise_nofile(MANY_DESCRIPTORS)[1] < MANY_DESCRIPTORS:
+        pytest.skip(f"the hard limit on open files is {hard}, and this takes {MANY_DESCRIPTORS}")
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
 
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")

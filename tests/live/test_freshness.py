@@ -14,7 +14,7 @@ from live.conftest import Connect
 from live.daemon import Daemon, Place, eventually
 
 _FILES = 200
-_LARGE = 40_000  # bytes: not kept in memory, but its head is
+_LARGE = 200_000  # bytes: not kept in memory, but its head is
 
 
 def _in_place(path: Path) -> tuple[int, bytes]:

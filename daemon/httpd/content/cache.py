@@ -20,6 +20,7 @@ import os
 from collections import deque
 
 from httpd.config import schema
+from httpd.content.files import Root
 from httpd.logs.access_log import AccessLog
 from httpd.protocol.messages import Validators
 from httpd.protocol.narrow import unchanged_fields
@@ -38,12 +39,14 @@ class Entry:
     `tail` is the rest of the 200's head (behind the preamble) and, for small files, the body; `head` is the length of
     its head part.  `body` is the size of the file.  `owner` is the site's table that holds the entry under `key`.
     `methods` are those it may answer; `settings` and `log` are the mount's.  `plain` says that it may answer a plain
-    request (`protocol.plain`) by itself; `figures` is what its log is told of the 200.
+    request (`protocol.plain`) by itself; `figures` is what its log is told of the 200.  `path` was
+    found as `relative` inside `root`.
     """
 
     __slots__ = (
         "_ctime", "_device", "_inode", "_partial", "_unchanged", "body", "checked", "fields", "figures", "head", "key",
-        "log", "methods", "owner", "path", "plain", "round", "settings", "small", "tail", "used", "validators",
+        "log", "methods", "owner", "path", "plain", "relative", "root", "round", "settings", "small", "tail", "used",
+        "validators",
     )  # fmt: skip
 
     def __init__(self, path: bytes, stat: os.stat_result, checked: float) -> None:
@@ -65,6 +68,8 @@ class Entry:
         self.figures = b""
         self.fields: list[tuple[bytes, bytes]] = []
         self.validators = Validators()
+        self.root: Root | None = None
+        self.relative = b""
         self._unchanged = b""
         self._partial = b""  # a template for the rest of a 206's head, once one was wanted
 
@@ -77,10 +82,14 @@ class Entry:
             stat = os.stat(self.path)
         except OSError:
             return False
-        if self.same(stat) and now - self.checked < TRUSTED:
-            self.round = turn
-            return True
-        return False
+        if not self.same(stat):
+            return False
+        if now - self.checked >= TRUSTED:
+            if self.root is None or not self.root.leads_to(self.relative, self.same):
+                return False
+            self.checked = now
+        self.round = turn
+        return True
 
     def same(self, stat: os.stat_result) -> bool:
         """Whether `stat` shows the file that this entry was made from."""
@@ -113,26 +122,26 @@ class Entry:
             self._unchanged = rest_of_head(304, unchanged_fields(self.fields), 0)
         return self._unchanged
 
-    def unchanged_for(self, tag: bytes | None, since: bytes | None) -> bool:
-        """Whether these values of If-None-Match and If-Modified-Since ask for a 304 beyond doubt.
+    def narrowed(
+        self, tag: bytes | None, since: bytes | None, span: bytes | None
+    ) -> tuple[int, bytes, int, int] | None:
+        """The answer to If-None-Match, If-Modified-Since and a range "first-last", where there is no doubt about it.
 
-        They are those that the 200 came with.  Any other value, and any list, has to be thought about (RFC 9110 13).
+        A 304 or a 206, the rest of its head, the first byte and the size of its body.  None: think about it (RFC 9110
+        13, 14).  What is beyond doubt is the very tag or date that the 200 came with, or one range.
         """
-        if tag is not None:
-            return tag == self.validators.etag
-        return since is not None and (b"Last-Modified", since) in self.fields
-
-    def part(self, span: bytes) -> tuple[int, int, bytes] | None:
-        """First byte, size, and rest of the head for the Range `span` ("first-last"); None if it is not satisfiable."""
+        if span is None:
+            # With a tag the date does not count (RFC 9110 13.1.3).
+            known = (b"Last-Modified", since) in self.fields if tag is None else tag == self.validators.etag
+            return (304, self.unchanged, 0, 0) if known else None
         first, _, last = span.partition(b"-")
         begin, end = int(first), min(int(last) + 1, self.body) if last else self.body
-        if begin >= end:
+        if begin >= end or tag is not None or since is not None:
             return None
         if not self._partial:
-            fields = [*self.fields, (b"Content-Range", b"")]
-            lines = field_lines(fields).removesuffix(b"\r\n").replace(b"%", b"%%")
+            lines = field_lines([*self.fields, (b"Content-Range", b"")]).removesuffix(b"\r\n").replace(b"%", b"%%")
             self._partial = lines + b"bytes %%d-%%d/%d\r\nContent-Length: %%d\r\n\r\n" % self.body
-        return begin, end - begin, self._partial % (begin, end - 1, end - begin)
+        return 206, self._partial % (begin, end - 1, end - begin), begin, end - begin
 
     @property
     def cost(self) -> int:

@@ -19,6 +19,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -95,7 +96,6 @@ class Root:
         self.path = path if path.startswith(b"/") else os.path.join(os.getcwdb(), path)
         self._policy = _POLICIES[symlinks]
         self._lookup = openat2.OpenHow(getattr(os, "O_PATH", 0) | os.O_CLOEXEC, self._policy.resolve)
-        self._read = openat2.OpenHow(READ_FILE, self._policy.resolve)
         self._by_descriptor = has_descriptor_paths()
         self._by_kernel = self._by_descriptor and openat2.supported()
         self._folder: _Folder | None = _Folder(self.path)
@@ -125,32 +125,20 @@ class Root:
         except OSError as error:
             raise _failure(error, relative) from None
 
-    def reopen(self, relative: bytes, known: os.stat_result) -> int:
-        """Open a regular file again, for reading; -1 if it is not the one that `known` shows.
-
-        -1 also stands for every error: `open` finds out which.
-        """
-        if not self._by_kernel:
-            return self._reopen_slowly(relative, known)
-        if not relative or not _relative(relative):
-            return -1
+    def leads_to(self, relative: bytes, same: Callable[[os.stat_result], bool]) -> bool:
+        """Whether `relative` leads, inside the root, to a file or folder that `same` knows.  Nothing is opened."""
+        if not _relative(relative):
+            return False
         try:
-            folder = self._current()
+            fd, found = self._resolve(self._current(), relative)
         except OSError:
-            return -1
-        fd = openat2.call(folder.fd, relative, self._read)
-        return _unchanged(fd, known) if fd >= 0 else -1
+            return False
+        os.close(fd)
+        return same(found)
 
     def close(self) -> None:
         """Let go of the folder.  Files that were opened stay open; opening more is an error."""
         self._folder = None
-
-    def _reopen_slowly(self, relative: bytes, known: os.stat_result) -> int:
-        try:
-            opened = self.open(relative)
-        except OSError:
-            return -1
-        return _unchanged(opened.fd, known)
 
     def _current(self) -> _Folder:
         """The folder that the root's path names now."""
@@ -221,24 +209,6 @@ def _listable(fd: int) -> int:
         raise
     os.close(fd)
     return listable
-
-
-def _unchanged(fd: int, known: os.stat_result) -> int:
-    """`fd` if it is the file that `known` shows, unchanged; else -1, and `fd` is closed."""
-    try:
-        now = os.fstat(fd)
-    except OSError:  # a network file system may say so
-        os.close(fd)
-        return -1
-    if (
-        now.st_ino == known.st_ino
-        and now.st_mtime_ns == known.st_mtime_ns
-        and now.st_size == known.st_size
-        and now.st_dev == known.st_dev
-    ):
-        return fd
-    os.close(fd)
-    return -1
 
 
 def _failure(error: OSError, relative: bytes) -> OSError:

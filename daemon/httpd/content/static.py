@@ -132,6 +132,7 @@ class DirectoryMount:
         entry = cache.Entry(self._path + b"/" + relative, stat, now)
         entry.fields = response.fields
         entry.settings, entry.log = self.settings, self.log
+        entry.root, entry.relative = self._root(), relative
         entry.methods = tuple(method for method in self.methods if method in (b"GET", b"HEAD"))
         assert response.validators is not None
         entry.validators = response.validators

@@ -74,7 +74,7 @@ class Crew:
         order = Order(
             generation.config, generation.identity, slot.number, generation.number, len(generation.slots), theirs,
             [(listener.address, listener.sockets) for listener in generation.listeners], generation.targets,
-            generation.errors, generation.scoreboard, board, self._folder, self._detached,
+            generation.errors, generation.scoreboard, board, generation.shares, self._folder, self._detached,
         )  # fmt: skip
         try:
             with signals.blocked_signals():
@@ -176,6 +176,7 @@ class Crew:
         """Give the child's slot to a new worker; the child goes on without a slot."""
         for slot in generation.slots:
             if slot.child is child:
+                generation.shares.leave(slot.number)
                 slot.child = None
                 generation.extra.append(child)
                 slot.restarts += 1
@@ -263,6 +264,7 @@ class Crew:
             if slot.replacing is child:
                 slot.replacing = None
             if slot.child is child:
+                generation.shares.leave(slot.number)
                 slot.child = None
                 slot.last_exit = how
                 if generation.stage is not Stage.DRAINING:

@@ -16,6 +16,7 @@ from httpd.master.listeners import Listener
 from httpd.system.limits import usable_cpus
 from httpd.system.privileges import Identity
 from httpd.worker.scoreboard import Scoreboard
+from httpd.worker.shares import Shares
 
 
 class Stage(enum.Enum):
@@ -37,6 +38,7 @@ class Generation:
     targets: dict[str, Target]  # access logs by their name in the configuration
     errors: Target
     scoreboard: Scoreboard
+    shares: Shares
     slots: list[Slot]
     stage: Stage = Stage.CANARY
     extra: list[Child] = field(default_factory=list)  # children that hold no slot any more
@@ -76,6 +78,11 @@ class Generation:
         """Close the log files.  Listeners are closed by whoever knows whether the next generation shares them."""
         close_targets((*self.targets.values(), self.errors))
 
+    def end(self) -> None:
+        """Close everything: the last worker is gone."""
+        self.close()
+        self.shares.close()
+
 
 def make_generation(
     number: int, config: schema.Config, identity: Identity | None, listeners: list[Listener]
@@ -85,7 +92,8 @@ def make_generation(
     places = 2 * config.server.max_workers  # a worker and the one that replaces it
     return Generation(
         number, config, identity, listeners, targets, errors, Scoreboard(places),
-        [Slot(index) for index in range(worker_count(config))], started=time.time(), boards=list(range(places)),
+        Shares(config.server.max_workers), [Slot(index) for index in range(worker_count(config))],
+        started=time.time(), boards=list(range(places)),
     )  # fmt: skip
 
 

@@ -157,7 +157,7 @@ class Supervisor:
         for generation in list(self.crew.generations):
             if generation.stage is Stage.DRAINING and not any(generation.children):
                 generation.stage = Stage.GONE
-                generation.close()
+                generation.end()
                 self.crew.generations.remove(generation)
                 self.errors.info("generation gone", generation=generation.number)
 

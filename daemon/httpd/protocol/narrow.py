@@ -52,7 +52,11 @@ def narrow(
         return response
     if ranges is UNSATISFIABLE:
         return Response(416, [(b"Content-Range", b"bytes */%d" % size)], close=response.close)
-    return _single(response, *ranges[0]) if len(ranges) == 1 else _multiple(response, ranges, boundary)
+    if len(ranges) > 1:
+        return _multiple(response, ranges, boundary)
+    # RFC 9110 15.3.7: who sends If-Range has the fields of the representation from the first answer.
+    fields = unchanged_fields(response.fields) if b"if-range" in request_fields else response.fields
+    return _single(response, fields, *ranges[0])
 
 
 def unchanged_fields(fields: FieldList) -> list[tuple[bytes, bytes]]:
@@ -66,11 +70,11 @@ def file_of(body: Body) -> int | None:
     return next((part.fd for part in parts if isinstance(part, FileBody)), None)
 
 
-def _single(response: Response, offset: int, length: int) -> Response:
+def _single(response: Response, fields: FieldList, offset: int, length: int) -> Response:
     """RFC 9110 15.3.7.1."""
     content_range = _content_range(offset, length, response.length)
     return Response(
-        206, [*response.fields, (b"Content-Range", content_range)], _part(response.body, offset, length),
+        206, [*fields, (b"Content-Range", content_range)], _part(response.body, offset, length),
         close=response.close,
     )  # fmt: skip
 

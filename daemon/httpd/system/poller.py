@@ -7,6 +7,7 @@ the two. The rules below hold for both kinds:
   not.
 - HUP and ERR need not be asked for.  The portable poller has no word for them: a hang-up shows as IN or OUT,
   whichever was asked for, and the next recv or send tells the reason.  With mask 0 it reports nothing.
+- EDGE (report every change, not the state) is for epoll only.
 - EXCLUSIVE (one waiting process is woken for a new connection, not all) can be registered but not modified:
   epoll answers EINVAL.  Unregister and register again.
 """
@@ -26,8 +27,9 @@ if sys.platform == "linux":
     HUP: int = select.EPOLLHUP
     ERR: int = select.EPOLLERR
     EXCLUSIVE: int = getattr(select, "EPOLLEXCLUSIVE", 0)
+    EDGE: int = select.EPOLLET
 else:
-    IN, OUT, ERR, HUP, EXCLUSIVE = 1, 4, 8, 16, 0
+    IN, OUT, ERR, HUP, EXCLUSIVE, EDGE = 1, 4, 8, 16, 0, 0
 
 
 class Poller(Protocol):

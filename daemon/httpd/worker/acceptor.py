@@ -3,7 +3,8 @@
 Rules:
 
 - Every worker waits on the same socket with EPOLLEXCLUSIVE, takes one connection, and puts its own registration at the
-  end of the kernel's queue again; so the next connection goes to another worker that is waiting.
+  end of the kernel's queue again; so the next connection goes to another worker that is waiting.  Who has more than
+  others leaves connections to them (`worker.shares`).
 - A worker only ever closes its copy of a listener.  `shutdown` would stop it for everybody.
 - Out of descriptors or memory: stop listening for a moment instead of spinning, say so once, go on by itself.
 """
@@ -20,6 +21,7 @@ from httpd.system.poller import EXCLUSIVE, IN
 from httpd.worker.context import Context
 from httpd.worker.exchange import Mount
 from httpd.worker.plain import PlainConnection
+from httpd.worker.shares import YIELD, Share
 
 PAUSE = 0.25  # seconds
 _NEVER = float("inf")
@@ -28,16 +30,17 @@ _ALONE = 16  # connections taken at once by a worker that shares with nobody
 
 
 class Acceptor:
-    """One listener in one worker.  `shared` says whether other workers take from it too."""
+    """One listener in one worker.  `share` is for one that other workers take from too."""
 
     def __init__(self, context: Context, sock: socket.socket, address: schema.Address, tables: SiteTable[Mount],
-                 *, shared: bool) -> None:  # fmt: skip
+                 share: Share | None) -> None:  # fmt: skip
         self.address = address
         self.sock = sock
         self._context = context
         self._tables = tables
         self._fd = sock.fileno()
-        self._batch = 1 if shared else _ALONE
+        self._share = share
+        self._batch = _ALONE if share is None else 1
         self._listening = False
         self._resume_at = _NEVER
         self._port = address.port if address.kind == "unix" else sock.getsockname()[1]
@@ -55,6 +58,9 @@ class Acceptor:
 
     def _on_ready(self, mask: int) -> None:
         context = self._context
+        if self._share is not None and self._share.others_turn(len(context.connections), context.now):
+            self._rest(YIELD)
+            return
         room = context.limits.connections - len(context.connections)
         for _ in range(min(self._batch, room)):
             if not self._take():
@@ -63,8 +69,7 @@ class Acceptor:
             if len(context.connections) >= context.limits.connections:
                 self._pause("connection limit reached")
             elif self._batch == 1:
-                context.poller.unregister(self._fd)
-                context.poller.register(self._fd, IN | EXCLUSIVE)
+                self.look_again()
 
     def _take(self) -> bool:
         """Accept one connection; False when there is none or it can't be taken."""
@@ -85,11 +90,21 @@ class Acceptor:
         PlainConnection(context, fd, client, self._port, self._tables).on_input()
         return True
 
-    def _pause(self, reason: str) -> None:
+    def look_again(self) -> None:
+        """Have the poller say whether there is a connection, whoever was told of it before."""
+        if self._listening:
+            self._context.poller.unregister(self._fd)
+            self._context.poller.register(self._fd, IN | EXCLUSIVE)
+
+    def _rest(self, seconds: float) -> None:
+        """Stop waiting for connections for so long."""
         self._stop()
         if self._resume_at == _NEVER:
             self._context.paused += 1
-        self._resume_at = self._context.now + PAUSE
+        self._resume_at = self._context.now + seconds
+
+    def _pause(self, reason: str) -> None:
+        self._rest(PAUSE)
         self._context.errors.limited(f"accept {reason}", 10).warning(
             "not accepting for a moment", listener=self.address.text, reason=reason,
             connections=len(self._context.connections),

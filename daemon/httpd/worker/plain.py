@@ -21,11 +21,8 @@ from httpd.protocol.messages import FileBody
 from httpd.protocol.writer import CLOSE, OPEN
 from httpd.system.poller import IN
 from httpd.worker.connection import Connection
-from httpd.worker.exchange import Part
 from httpd.worker.peer import RECV
 from httpd.worker.sender import FAILED, GATHER
-
-_OK = 200 * 4  # as `Preambles.made` is keyed
 
 
 class PlainConnection(Connection):
@@ -66,10 +63,20 @@ class PlainConnection(Connection):
         ):  # fmt: skip
             return False
         entry.used = True
-        if not (tag is since is span is None and entry.small):
-            return self._serve_less_plain(plain, entry)
-        persistence, rest, preambles = CLOSE if close else OPEN, entry.tail, context.preambles
-        head = preambles.made.get(_OK + persistence) or preambles.get(200, persistence)
+        rest: bytes | memoryview
+        status, rest, first, length, figures = 200, entry.tail, 0, entry.body, entry.figures
+        if not (tag is since is span is None):
+            narrowed = entry.narrowed(tag, since, span)
+            if narrowed is None:
+                return False
+            status, rest, first, length = narrowed
+            figures = entry.figures_for(status, length)
+        persistence, preambles = CLOSE if close else OPEN, context.preambles
+        head = preambles.made.get(status * 4 + persistence) or preambles.get(status, persistence)
+        if length and not entry.small:
+            return self._serve_file(plain, entry, head + rest, status, first, length)
+        if status == 206:
+            head, rest = head + rest, memoryview(entry.tail)[entry.head + first : entry.head + first + length]
         size = len(head) + len(rest)
         try:
             sent = os.write(self._fd, head + rest) if size < GATHER else os.writev(self._fd, (head, rest))
@@ -78,48 +85,33 @@ class PlainConnection(Connection):
         except OSError:
             sent = FAILED
         context.requests += 1
-        if sent != size:
-            sender = self._general().sender
-            self._go_on_sending(plain.string, entry, 200, entry.body, size, sender.adopt(head, rest, sent))
-            return True
-        log = entry.log
-        if log is not None:
-            log.plain(self._client, line, entry.figures, referer, agent, context.wall)
-        self._go_on(close)
+        if sent == size:
+            log = entry.log
+            if log is not None:
+                log.plain(self._client, line, figures, referer, agent, context.wall)
+            self._go_on(close)
+        else:
+            moved = self._general().sender.adopt(head, rest, sent)
+            self._go_on_sending(plain.string, entry, status, length, size, moved)
         return True
 
-    def _serve_less_plain(self, plain: re.Match[bytes], entry: Entry) -> bool:
-        """A 304, one range, or a file that is not in memory; False when this needs more thought."""
-        line, _, agent, referer, _, close, tag, since, span = plain.groups()
-        status, rest, first, size = 200, entry.tail, 0, entry.body
-        if tag is not None or since is not None:
-            if span or not entry.unchanged_for(tag, since):
-                return False
-            status, rest, size = 304, entry.unchanged, 0
-        elif span is not None:
-            part = entry.part(span)
-            if part is None:
-                return False
-            status = 206
-            first, size, rest = part
-        parts: list[Part] = []
-        if size and entry.small:
-            parts = [memoryview(entry.tail)[entry.head + first : entry.head + first + size]]
-        elif size:
-            fd = entry.open()
-            if fd < 0:
-                return False
-            parts = [FileBody(fd, first, size)]
+    def _serve_file(
+        self, plain: re.Match[bytes], entry: Entry, head: bytes, status: int, first: int, length: int
+    ) -> bool:
+        """The same for a file that is not in memory."""
+        fd = entry.open()
+        if fd < 0:
+            return False
         context, sender, log = self._context, self._general().sender, entry.log
         context.requests += 1
-        head = context.preambles.get(status, CLOSE if close else OPEN) + rest
-        moved = sender.start(head, parts)
+        moved = sender.start(head, [FileBody(fd, first, length)])
         if sender.left:
-            self._go_on_sending(plain.string, entry, status, size, len(head) + size, moved)
+            self._go_on_sending(plain.string, entry, status, length, len(head) + length, moved)
             return True
         if log is not None:
-            log.plain(self._client, line, entry.figures_for(status, size), referer, agent, context.wall)
-        self._go_on(close)
+            line, _, agent, referer, _, _, _, _, _ = plain.groups()
+            log.plain(self._client, line, entry.figures_for(status, length), referer, agent, context.wall)
+        self._go_on(plain[6])
         return True
 
     def _go_on(self, close: bytes | None) -> None:

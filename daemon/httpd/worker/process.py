@@ -34,13 +34,14 @@ from httpd.logs.sink import Sink
 from httpd.logs.targets import Kind, Target
 from httpd.system import detach, limits, pairs, privileges, signals
 from httpd.system.descriptors import close_all_but
-from httpd.system.poller import IN, make_poller
+from httpd.system.poller import EDGE, IN, make_poller
 from httpd.system.title import set_title
 from httpd.worker.acceptor import Acceptor
 from httpd.worker.context import Context
 from httpd.worker.exchange import Mount
 from httpd.worker.loop import Loop
 from httpd.worker.scoreboard import Scoreboard
+from httpd.worker.shares import Share, Shares
 
 IGNORED_SIGNALS = ("HUP", "USR1", "USR2", "TTIN", "TTOU", "WINCH", "INT")
 EXIT_OK, EXIT_BOOT = 0, 70
@@ -65,6 +66,7 @@ class Order:
     errors: Target
     scoreboard: Scoreboard
     board: int  # our place on it
+    shares: Shares
     folder: int  # descriptor of an empty folder to stay in
     detached: bool  # stdin, stdout and stderr are nobody's
 
@@ -93,7 +95,7 @@ def work(order: Order) -> None:
 
 def _keep_only(order: Order) -> None:
     """Close every descriptor that belongs to the master or to other workers."""
-    keep = {order.channel.fileno(), order.errors.fd}
+    keep = {order.channel.fileno(), order.errors.fd, order.shares.bell}
     keep.update(sock.fileno() for _, socks in order.listeners for sock in socks)
     keep.update(target.fd for target in order.targets.values())
     close_all_but(keep)
@@ -137,9 +139,10 @@ class _Worker:
             schema.Redirect: RedirectMount,
         }
         tables = build(self._order.config, kinds, self._log_of)
-        shared = self._order.workers > 1
+        order = self._order
+        share = Share(order.shares, order.slot) if order.workers > 1 else None
         return [
-            Acceptor(self._context, sock, address, tables[address.text], shared=shared)
+            Acceptor(self._context, sock, address, tables[address.text], share)
             for address, socks in self._order.listeners
             for sock in socks
         ]
@@ -163,6 +166,9 @@ class _Worker:
         faulthandler.enable()
         for acceptor in self._acceptors:
             acceptor.start()
+        if self._order.workers > 1 and self._order.shares.bell >= 0:
+            self._order.shares.note(self._order.slot, 0)
+            self._context.watch(self._order.shares.bell, IN | EDGE, 0, self._on_bell)
         self._tell({"event": "ready", "pid": os.getpid()})
         self._loop.run()
         self._loop.close_all()
@@ -209,6 +215,7 @@ class _Worker:
 
     def _drain(self, seconds: float, empty: Iterable[str]) -> None:
         texts = frozenset(empty)
+        self._order.shares.leave(self._order.slot)
         self._loop.drain(seconds, lambda acceptor: acceptor.address.text in texts)
 
     def _reopen(self, specs: list[str], fds: list[int]) -> None:
@@ -229,6 +236,10 @@ class _Worker:
         if last:
             self._tell({"event": "reopened"})
 
+    def _on_bell(self, mask: int) -> None:
+        for acceptor in self._acceptors:
+            acceptor.look_again()
+
     def _on_signal(self, mask: int) -> None:
         if self._wakeup.take():
             self._errors.warning("told to end by TERM from outside: draining")
@@ -244,6 +255,8 @@ class _Worker:
             dropped += sink.dropped
         figures = (context.requests, len(context.connections), context.accepted, dropped, int(context.now * 1e9))
         self._order.scoreboard.write(self._order.board, figures)
+        if not context.draining:
+            self._order.shares.note(self._order.slot, len(context.connections))
         if self._ages and not self._recycling:
             self._check_age()
 

@@ -57,7 +57,7 @@ class Sender:
         except OSError:
             return FAILED
 
-    def adopt(self, head: bytes, rest: bytes, sent: int) -> int:
+    def adopt(self, head: bytes, rest: bytes | memoryview, sent: int) -> int:
         """Go on with two pieces of which the caller has sent `sent` bytes itself (or `FAILED`); as `start`."""
         self.left, self._parts = len(head) + len(rest), [rest]
         return self._began(head, sent) if sent >= 0 else FAILED

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from httpd.content.cache import SETTLED, TRUSTED, Entry, FileCache, settled
+from httpd.content.files import Root
 
 NOW = 1000.0
 
@@ -78,8 +79,21 @@ def test_a_changed_file_is_not_fresh(file: Path, change: Callable[[Path], object
     assert entry.open() < 0
 
 
-def test_an_entry_is_trusted_for_a_moment_only(file: Path) -> None:
+def test_the_way_to_a_file_is_trusted_for_a_moment_only(file: Path) -> None:
     entry = entry_of(file)
+    assert entry.fresh(NOW + TRUSTED - 0.001)
+    assert not entry.fresh(NOW + TRUSTED), "without a root there is nobody to ask"
+    entry.root, entry.relative = Root(bytes(file.parent), "inside"), os.fsencode(file.name)
+    assert entry.fresh(NOW + TRUSTED)
+    assert entry.checked == NOW + TRUSTED
+    # The same file, but by a way out of the root: stat sees no difference.
+    outside = file.parent.parent / "outside"
+    outside.mkdir()
+    file.rename(outside / file.name)
+    entry = entry_of(outside / file.name)
+    entry.path = bytes(file)
+    entry.root, entry.relative = Root(bytes(file.parent), "inside"), os.fsencode(file.name)
+    file.symlink_to(outside / file.name)
     assert entry.fresh(NOW + TRUSTED - 0.001)
     assert not entry.fresh(NOW + TRUSTED)
 
