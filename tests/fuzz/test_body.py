@@ -3,12 +3,12 @@
 Invariant: whatever comes, a reader raises ProtocolError or goes on, and how the input is cut changes nothing.
 """
 
-import itertools
 from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fuzz.outcome import cut, one_by_one
 from httpd.protocol.body import LAST_CHUNK, ChunkedReader, LengthReader, chunk
 from httpd.protocol.messages import ProtocolError
 
@@ -33,12 +33,6 @@ untimed = settings(deadline=None, max_examples=300)
 contents = st.lists(st.binary(max_size=50), max_size=12)
 
 
-def cut(data: bytes, places: list[int]) -> list[bytes]:
-    """`data` in parts, cut at `places` (taken modulo its length)."""
-    edges = sorted({0, len(data), *(place % (len(data) + 1) for place in places)})
-    return [data[start:end] for start, end in itertools.pairwise(edges)]
-
-
 def outcome(reader: LengthReader | ChunkedReader, parts: list[bytes]) -> tuple[Any, ...]:
     content = b""
     try:
@@ -56,7 +50,7 @@ def outcome(reader: LengthReader | ChunkedReader, parts: list[bytes]) -> tuple[A
 @given(wires | st.binary(max_size=100), limits, st.lists(st.integers(0, 200), max_size=6))
 def test_cuts_change_nothing(wire: bytes, given_limits: dict[str, int], places: list[int]) -> None:
     whole = outcome(ChunkedReader(**given_limits), [wire])
-    assert outcome(ChunkedReader(**given_limits), [wire[at : at + 1] for at in range(len(wire))]) == whole
+    assert outcome(ChunkedReader(**given_limits), one_by_one(wire)) == whole
     assert outcome(ChunkedReader(**given_limits), cut(wire, places)) == whole
 
 
@@ -75,7 +69,7 @@ def test_limits_hold(wire: bytes, given_limits: dict[str, int]) -> None:
 @given(contents, st.binary(max_size=20), st.lists(st.integers(0, 1000), max_size=8))
 def test_chunked_round_trip(content: list[bytes], rest: bytes, places: list[int]) -> None:
     wire = b"".join(map(chunk, content)) + LAST_CHUNK + rest
-    expected = (b"".join(content), True, [], rest)
+    expected: tuple[Any, ...] = (b"".join(content), True, [], rest)
     assert outcome(ChunkedReader(10_000), cut(wire, places)) == expected
 
 
@@ -93,5 +87,5 @@ def test_every_head_of_a_body_wants_more(content: list[bytes]) -> None:
 @untimed
 @given(st.binary(max_size=60), st.integers(0, 80), st.lists(st.integers(0, 100), max_size=6))
 def test_length_round_trip(data: bytes, length: int, places: list[int]) -> None:
-    expected = (data[:length], len(data) >= length, [], data[length:])
+    expected: tuple[Any, ...] = (data[:length], len(data) >= length, [], data[length:])
     assert outcome(LengthReader(length), cut(data, places)) == expected

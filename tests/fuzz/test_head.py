@@ -6,7 +6,6 @@ nothing; the fast parser takes no more than the careful one, and makes the same 
 
 from __future__ import annotations
 
-import itertools
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +13,11 @@ import tomli
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from fuzz.outcome import cut, one_by_one, receive
 from httpd.protocol.head import HeadScanner, parse, parse_loose
 from httpd.protocol.messages import HeadLimits, ProtocolError, Request
-from httpd.protocol.receiver import Phase, Receiver
+from httpd.protocol.receiver import Receiver
 
-STATUSES = {400, 413, 414, 417, 421, 431, 501, 505}
 CORPUS = Path(__file__).parents[1] / "corpus" / "heads"
 SEEDS = [
     case["wire"].encode("latin-1")
@@ -65,51 +64,14 @@ def bent(draw: st.DrawFn) -> bytes:
     return bytes(wire)
 
 
-def cut(data: bytes, at: list[int]) -> list[bytes]:
-    """`data` in parts, cut at `at` (taken modulo its length)."""
-    edges = sorted({0, len(data), *(place % (len(data) + 1) for place in at)})
-    return [data[start:end] for start, end in itertools.pairwise(edges)]
-
-
 def shown(request: Request) -> tuple[Any, ...]:
     return tuple(getattr(request, name) for name in Request.__slots__)
 
 
-def outcome(given_limits: HeadLimits, parts: list[bytes]) -> tuple[Any, ...]:
-    """All messages, each with its content, and how it ends: a status, or what is waited for with what is held."""
-    receiver = Receiver(given_limits)
-    messages: list[tuple[Any, ...]] = []
-    content = b""
-    trailers: list[tuple[bytes, bytes]] = []
-    try:
-        for part in parts:
-            data = part
-            while data or receiver.pending:
-                if receiver.body is None:
-                    request = receiver.next_request(data)
-                    if request is None:
-                        break
-                    content = b""
-                    trailers = [] if receiver.body is None else receiver.body.trailers
-                    messages.append(shown(request))
-                else:
-                    content += b"".join(receiver.next_body(data))
-                    if receiver.body is None:
-                        messages.append((content, trailers))
-                data = b""
-    except ProtocolError as error:
-        assert error.status in STATUSES
-        assert error.reason
-        return (*messages, error.status)
-    held = receiver.pending if receiver.body is None else content
-    assert (receiver.phase is Phase.BODY) == (receiver.body is not None)
-    return (*messages, receiver.phase, held)
-
-
 def check_cuts(given_limits: HeadLimits, wire: bytes, at: list[int]) -> None:
-    whole = outcome(given_limits, [wire])
-    assert outcome(given_limits, [wire[at : at + 1] for at in range(len(wire))]) == whole
-    assert outcome(given_limits, cut(wire, at)) == whole
+    whole = receive(given_limits, [wire]).key()
+    assert receive(given_limits, one_by_one(wire)).key() == whole
+    assert receive(given_limits, cut(wire, at)).key() == whole
 
 
 @untimed
