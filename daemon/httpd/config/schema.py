@@ -62,7 +62,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     body_memory: int = 64 * 1024
     connections: int = 10_000
     detached: int = 256
-    file_cache: int = 32 * 1024**2
+    file_cache: int = 64 * 1024**2
 
 
 class Log(msgspec.Struct, frozen=True, kw_only=True):

@@ -171,7 +171,7 @@ LIMITS = Table(
             "what the hard limit has no room for is refused.",
         ),
         Key("detached", integer(0, 1_000_000), "256", "Sockets per worker that handlers took over or stream on."),
-        Key("file_cache", size(), '"32MiB"', "Memory per worker for small files; 0 keeps none."),
+        Key("file_cache", size(), '"64MiB"', "Memory per worker for small files; 0 keeps none."),
     ),
     later=("connections_per_client",),
 )

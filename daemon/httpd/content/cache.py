@@ -70,8 +70,8 @@ class Entry:
         self.validators = Validators()
         self.root: Root | None = None
         self.relative = b""
-        self._unchanged = b""
-        self._partial = b""  # a template for the rest of a 206's head, once one was wanted
+        self._unchanged: tuple[bytes, bytes] | None = None
+        self._partial: tuple[bytes, bytes] | None = None  # templates for a 206, once one was wanted
 
     def fresh(self, now: float, turn: int = 0) -> bool:
         """Whether the file is still the one this entry was made from.
@@ -111,40 +111,48 @@ class Entry:
         os.close(fd)
         return -1
 
-    def figures_for(self, status: int, size: int) -> bytes:
+    def figures_for(self, status: int, size: int | None) -> bytes:
         """What the log wants to know of a plain request."""
         return b"" if self.log is None else self.log.figures(status, size)
 
     @property
-    def unchanged(self) -> bytes:
-        """The rest of a 304's head; made when it is first wanted."""
-        if not self._unchanged:
-            self._unchanged = rest_of_head(304, unchanged_fields(self.fields), 0)
+    def unchanged(self) -> tuple[bytes, bytes]:
+        """The rest of a 304's head, and what the log is told; made when it is first wanted."""
+        if self._unchanged is None:
+            self._unchanged = rest_of_head(304, unchanged_fields(self.fields), 0), self.figures_for(304, 0)
         return self._unchanged
 
     def narrowed(
         self, tag: bytes | None, since: bytes | None, span: bytes | None
-    ) -> tuple[int, bytes, int, int] | None:
+    ) -> tuple[int, bytes, int, int, bytes] | None:
         """The answer to If-None-Match, If-Modified-Since and a range "first-last", where there is no doubt about it.
 
-        A 304 or a 206, the rest of its head, the first byte and the size of its body.  None: think about it (RFC 9110
-        13, 14).  What is beyond doubt is the very tag or date that the 200 came with, or one range.
+        A 304 or a 206, the rest of its head, the first byte and the size of its body, and what the log is told.  None:
+        think about it (RFC 9110 13, 14).  What is beyond doubt is the very tag or date that the 200 came with, or one
+        range.
         """
         if span is None:
             # With a tag the date does not count (RFC 9110 13.1.3).
             known = (b"Last-Modified", since) in self.fields if tag is None else tag == self.validators.etag
-            return (304, self.unchanged, 0, 0) if known else None
+            if not known:
+                return None
+            rest, figures = self.unchanged
+            return 304, rest, 0, 0, figures
         first, _, last = span.partition(b"-")
         begin, end = int(first), min(int(last) + 1, self.body) if last else self.body
         if begin >= end or tag is not None or since is not None:
             return None
-        if not self._partial:
+        if self._partial is None:
             lines = field_lines([*self.fields, (b"Content-Range", b"")]).removesuffix(b"\r\n").replace(b"%", b"%%")
-            self._partial = lines + b"bytes %%d-%%d/%d\r\nContent-Length: %%d\r\n\r\n" % self.body
-        return 206, self._partial % (begin, end - 1, end - begin), begin, end - begin
+            lines += b"bytes %%d-%%d/%d\r\nContent-Length: %%d\r\n\r\n" % self.body
+            self._partial = lines, self.figures_for(206, None)
+        lines, figures = self._partial
+        size = end - begin
+        return 206, lines % (begin, end - 1, size), begin, size, figures and figures % size
 
     @property
     def cost(self) -> int:
+        """Bytes it takes; the same as long as it is in the cache."""
         return len(self.tail) + 2 * len(self.key) + len(self.path) + _OVERHEAD
 
 
@@ -160,11 +168,12 @@ class FileCache:
     def add(self, owner: dict[bytes, Entry], key: bytes, entry: Entry) -> None:
         """Keep `entry` in `owner` under `key`, in place of an older one."""
         entry.owner, entry.key = owner, key
-        if entry.cost * 8 > self._size:
+        cost = entry.cost
+        if cost * 8 > self._size:
             return
         owner[key] = entry
         self._clock.append(entry)
-        self._left -= entry.cost
+        self._left -= cost
         while self._left < 0:
             self._turn()
 

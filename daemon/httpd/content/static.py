@@ -66,6 +66,23 @@ class DirectoryMount:
             return Response(_status(error)), None
         return self._file(relative, opened, wall, now)
 
+    def load(self, path: bytes, wall: float, now: float) -> cache.Entry | None:
+        """An entry for a normalized `path`, if it is a file that may be kept and sent; else `answer` knows why not."""
+        if not self.settings.dotfiles and paths.has_dotfile(path):
+            return None
+        relative = path[len(self.prefix) :].lstrip(b"/")
+        try:
+            opened = self._root().open(relative)
+            if opened.kind == "directory":
+                os.close(opened.fd)
+                return None
+            response, entry = self._file(relative, opened, wall, now)
+        except OSError:
+            return None
+        if isinstance(response.body, FileBody):
+            os.close(response.body.fd)
+        return entry
+
     def _root(self) -> Root:
         """The folder; one that is missing is looked for at every request: it may come back, and others must serve."""
         if self._entered is None:
@@ -121,7 +138,7 @@ class DirectoryMount:
         settings = self.settings
         assert validators.modified is not None
         return [
-            (b"Content-Type", types.media_type(os.path.basename(relative), settings.types, settings.charset)),
+            (b"Content-Type", types.media_type(relative.rpartition(b"/")[2], settings.types, settings.charset)),
             (b"Last-Modified", format_date(validators.modified)),
             (b"ETag", validators.etag),
             (b"Accept-Ranges", b"bytes"),
@@ -155,6 +172,9 @@ class RedirectMount:
         self.settings = mount.settings
         self.prefix = prefix_of(mount.path)
         self.headers = [(name.encode(), value.encode("latin-1")) for name, value in mount.settings.headers.items()]
+
+    def load(self, path: bytes, wall: float, now: float) -> None:
+        """There is nothing to keep."""
 
     def answer(self, request: Request, path: bytes, wall: float, now: float) -> tuple[Response, None]:
         """The redirect for a normalized `path`."""

@@ -11,6 +11,7 @@ Rules:
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 
 _TABLE = {
@@ -173,6 +174,7 @@ _TEXT_NAMES = frozenset(
 )
 
 _UNKNOWN = "application/octet-stream"
+_LONGEST = max(map(len, _BY_EXTENSION))  # of an extension that is known
 
 
 def media_type(name: bytes, overrides: Mapping[str, str], charset: str) -> bytes:
@@ -186,9 +188,17 @@ def media_type(name: bytes, overrides: Mapping[str, str], charset: str) -> bytes
     if found is None:
         stem, _, extension = lower.rpartition(b".")
         if stem:  # ".html" is a hidden file without an extension
-            found = _BY_EXTENSION.get(extension.decode("latin-1"), _UNKNOWN)
-        else:
-            found = "text/plain" if lower in _TEXT_NAMES else _UNKNOWN
+            return _of_extension(extension, charset) if len(extension) <= _LONGEST else _field(_UNKNOWN, charset)
+        found = "text/plain" if lower in _TEXT_NAMES else _UNKNOWN
+    return _field(found, charset)
+
+
+@functools.lru_cache(maxsize=256)
+def _of_extension(extension: bytes, charset: str) -> bytes:
+    return _field(_BY_EXTENSION.get(extension.decode("latin-1"), _UNKNOWN), charset)
+
+
+def _field(found: str, charset: str) -> bytes:
     if charset and found.startswith("text/") and ";" not in found:
         found = f"{found}; charset={charset}"
     return found.encode("latin-1")

@@ -55,10 +55,12 @@ class AccessLog:
             self._dirty.append(self)
         self._lines.append(self._form.format(entry, wall))
 
-    def figures(self, status: int, size: int) -> bytes:
-        """What `plain` wants to be given for a status and a body of `size` bytes."""
+    def figures(self, status: int, size: int | None) -> bytes:
+        """What `plain` wants to be given for a status and a body of `size` bytes; None: a template for sizes."""
         template = _FIGURES.get(self._form.name)
-        return template % (status, b"%d" % size if size else b"-") if template else b""
+        if template is None:
+            return b""
+        return template % (status, b"%d" if size is None else b"%d" % size if size else b"-")
 
     def plain(
         self, client: bytes, line: bytes, figures: bytes, referer: bytes | None, agent: bytes | None, wall: float

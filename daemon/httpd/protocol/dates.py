@@ -49,6 +49,7 @@ _RFC850 = re.compile(
 _LONGEST = len(b"Wednesday, 09-Nov-94 08:49:37 GMT")
 
 
+@functools.lru_cache(maxsize=1024)
 def format_date(seconds: int) -> bytes:
     """IMF-fixdate for `seconds` since the epoch.  ValueError outside of EARLIEST to LATEST."""
     if not EARLIEST <= seconds <= LATEST:

@@ -194,7 +194,7 @@ class Connection(Peer):
 
     def _send_entry(self, request: Request, entry: Entry, status: int) -> bool:
         """A head made beforehand and a body in memory."""
-        rest, body = (entry.tail, entry.body) if status == 200 else (entry.unchanged, 0)
+        rest, body = (entry.tail, entry.body) if status == 200 else (entry.unchanged[0], 0)
         if body and request.method == b"HEAD":
             rest, body = rest[: entry.head], 0
         preamble = self._preamble(request, status)

@@ -52,6 +52,8 @@ class Mount(Protocol):
         self, request: Request, path: bytes, wall: float, now: float
     ) -> tuple[Response, cache.Entry | None]: ...
 
+    def load(self, path: bytes, wall: float, now: float) -> cache.Entry | None: ...
+
 
 @dataclass(slots=True)
 class Reply:
@@ -78,6 +80,18 @@ class Responder:
     def __init__(self, files: cache.FileCache, errors: ErrorLog) -> None:
         self._files = files
         self._errors = errors
+
+    def load(self, site: Site[Mount], raw: bytes, wall: float, now: float) -> cache.Entry | None:
+        """A new entry for the path `raw`, as sent; None: `respond` knows more."""
+        try:
+            path = paths.normalize(paths.decode(raw))
+        except paths.PathError:
+            return None
+        mount = site.route(path)
+        entry = None if mount is None else mount.load(path, wall, now)
+        if entry is not None:
+            self._files.add(site.files, raw, entry)
+        return entry
 
     def respond(self, site: Site[Mount], request: Request, wall: float, now: float) -> Reply:
         """The reply to `request`.  `wall` is seconds since the epoch, `now` monotonic seconds."""

@@ -5,8 +5,8 @@ poller reported together), write; one match of the head, two look-ups, one join,
 
 Rules:
 
-- Only files that the cache knows are answered here, and with the same bytes and the same log line as the general way
-  gives; a test holds the two side by side.
+- Only files that are in the cache, or can be put there, are answered here, with the same bytes and the same log line
+  as the general way gives; a test holds the two side by side.
 - Who can't be answered here, for whatever reason, has lost nothing: not a byte was sent, nothing was counted.
 """
 
@@ -43,7 +43,8 @@ class PlainConnection(Connection):
         talk = self._talk
         if talk is None or not (talk.receiver.pending or talk.receiver.body):
             # Nothing is left of what came before.
-            plain = self._context.plain(data)
+            context = self._context
+            plain = None if context.draining else context.plain(data)
             if plain is not None and self._serve_plain(plain, mask != 0):
                 return
         if data:
@@ -56,11 +57,14 @@ class PlainConnection(Connection):
         context = self._context
         line, path, agent, referer, host, close, tag, since, span = plain.groups()
         site = self._tables.by_field.get(host)
-        entry = None if site is None else site.files.get(path)
-        if (
-            entry is None or not entry.plain or context.draining
-            or not ((reported and entry.round == context.round) or entry.fresh(context.now, context.round))
+        if site is None:
+            return False
+        entry = site.files.get(path)
+        if entry is None or not (
+            (reported and entry.round == context.round) or entry.fresh(context.now, context.round)
         ):  # fmt: skip
+            entry = context.responder.load(site, path, context.wall, context.now)
+        if entry is None or not entry.plain:
             return False
         entry.used = True
         rest: bytes | memoryview
@@ -69,12 +73,11 @@ class PlainConnection(Connection):
             narrowed = entry.narrowed(tag, since, span)
             if narrowed is None:
                 return False
-            status, rest, first, length = narrowed
-            figures = entry.figures_for(status, length)
+            status, rest, first, length, figures = narrowed
         persistence, preambles = CLOSE if close else OPEN, context.preambles
         head = preambles.made.get(status * 4 + persistence) or preambles.get(status, persistence)
         if length and not entry.small:
-            return self._serve_file(plain, entry, head + rest, status, first, length)
+            return self._serve_file(plain, entry, head + rest, status, first, length, figures)
         if status == 206:
             head, rest = head + rest, memoryview(entry.tail)[entry.head + first : entry.head + first + length]
         size = len(head) + len(rest)
@@ -96,7 +99,7 @@ class PlainConnection(Connection):
         return True
 
     def _serve_file(
-        self, plain: re.Match[bytes], entry: Entry, head: bytes, status: int, first: int, length: int
+        self, plain: re.Match[bytes], entry: Entry, head: bytes, status: int, first: int, length: int, figures: bytes
     ) -> bool:
         """The same for a file that is not in memory."""
         fd = entry.open()
@@ -110,7 +113,7 @@ class PlainConnection(Connection):
             return True
         if log is not None:
             line, _, agent, referer, _, _, _, _, _ = plain.groups()
-            log.plain(self._client, line, entry.figures_for(status, length), referer, agent, context.wall)
+            log.plain(self._client, line, figures, referer, agent, context.wall)
         self._go_on(plain[6])
         return True
 

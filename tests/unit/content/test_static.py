@@ -330,7 +330,8 @@ def test_an_entry_answers_like_the_mount(place: Place) -> None:
     assert entry.methods == (b"GET", b"HEAD")
     assert entry.fields == response.fields
     # RFC 9110 15.4.5: what a 304 must have, and not the representation's metadata.
-    assert entry.unchanged == b"ETag: %b\r\nX-A: b\r\nCache-Control: no-cache\r\n\r\n" % dict(response.fields)[b"ETag"]
+    etag = dict(response.fields)[b"ETag"]
+    assert entry.unchanged[0] == b"ETag: %b\r\nX-A: b\r\nCache-Control: no-cache\r\n\r\n" % etag
 
 
 def test_the_entry_of_a_large_file_holds_its_head_only(place: Place) -> None:
