@@ -32,7 +32,7 @@ def test_what_arrives_is_what_was_given(head: bytes, answers: list[list[Any]], r
         near.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
         near.setblocking(False)
         far.setblocking(False)
-        sender = Sender(near.fileno(), near.send)
+        sender = Sender(near.fileno())
         sizes = iter(reads)
         for answer in answers:
             expected = head + b"".join(

@@ -17,7 +17,6 @@ Rules:
 from __future__ import annotations
 
 import os
-import socket
 import time
 
 from httpd.content.cache import Entry
@@ -36,7 +35,6 @@ from httpd.worker.record import Record
 from httpd.worker.sender import Sender
 
 _TURN = 0.005  # seconds that a round may have lasted when one more pipelined request is begun in it
-_MSG_MORE = getattr(socket, "MSG_MORE", 0)
 
 
 
@@ -76,12 +74,8 @@ class Connection(Peer):
         talk = self._talk
         if talk is None:
             record = Record(self._client, self._port)
-            sender = Sender(self._fd, self._send_more)
-            talk = self._talk = _Talk(Receiver(self._context.head_limits), record, sender)
+            talk = self._talk = _Talk(Receiver(self._context.head_limits), record, Sender(self._fd))
         return talk
-
-    def _send_more(self, data: bytes) -> int:
-        return self._socket().send(data, _MSG_MORE)
 
     def _pump(self, data: bytes, reported: bool = False) -> None:
         """Answer all that has been received, one request after the other."""

@@ -22,7 +22,7 @@ from httpd.worker.context import Context
 
 _DRAIN_IDLE = 1.0  # seconds an idle connection is kept while draining, for a request that may be on its way
 _FINEST, _COARSEST = 0.05, 1.0  # seconds between two sweeps
-_REPORT = 0.005  # seconds
+_REPORT = 0.01  # seconds
 _NEVER = float("inf")
 
 

@@ -2,8 +2,8 @@
 
 Rules:
 
-- A head and a small body leave in one send; a head before a file goes with MSG_MORE, so that it shares the first
-  packet with the file's first bytes.
+- A head and a body in memory leave in one call.  A head before a file leaves by itself: to let it share a packet with
+  pages of the file (MSG_MORE) costs the kernel more than the packet does.
 - The sender owns the descriptors of the files it was given and closes each when its last stretch is out.
 - A file that ends before its stretch (it was truncated meanwhile) fails the send: the promised length can't be kept, so
   the connection has to end.
@@ -12,7 +12,7 @@ Rules:
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from httpd.protocol.messages import FileBody
 from httpd.worker.exchange import Part
@@ -24,16 +24,12 @@ _TURN = 2 * 1024 * 1024  # bytes of one answer in one round of the loop: a fast 
 
 
 class Sender:
-    """Sends one answer at a time on a non-blocking socket.  `left` is how many bytes are still to go.
+    """Sends one answer at a time on a non-blocking socket.  `left` is how many bytes are still to go."""
 
-    `more` sends bytes with MSG_MORE, which no call on a descriptor does.
-    """
+    __slots__ = ("_fd", "_parts", "left")
 
-    __slots__ = ("_fd", "_more", "_parts", "left")
-
-    def __init__(self, fd: int, more: Callable[[bytes], int]) -> None:
+    def __init__(self, fd: int) -> None:
         self._fd = fd
-        self._more = more
         self._parts: list[Part] = []
         self.left = 0
 
@@ -51,7 +47,7 @@ class Sender:
                     return self._began(head, os.writev(self._fd, (head, first)))
                 head += first
                 del rest[0]
-            return self._began(head, self._more(head) if rest else os.write(self._fd, head))
+            return self._began(head, os.write(self._fd, head))
         except BlockingIOError:
             return self._began(head, 0)
         except OSError:

@@ -13,6 +13,7 @@ from httpd.logs.targets import Kind, Target
 from httpd.master.children import Child, Slot, State
 from httpd.master.generations import Generation
 from httpd.worker.scoreboard import Scoreboard
+from httpd.worker.shares import Shares
 
 MakeConfig = Callable[..., schema.Config]
 MakeGeneration = Callable[..., Generation]
@@ -52,13 +53,18 @@ def make_child() -> Iterator[MakeChild]:
 
 
 @pytest.fixture
-def make_generation(make_config: MakeConfig) -> MakeGeneration:
+def make_generation(make_config: MakeConfig) -> Iterator[MakeGeneration]:
     """A generation without workers and without sockets."""
+    made: list[Generation] = []
 
     def make(number: int = 1, slots: int = 2, config: schema.Config | None = None, **fields: Any) -> Generation:
-        return Generation(
+        made.append(Generation(
             number, config or make_config(), None, fields.pop("listeners", []), {}, Target("", Kind.NONE),
-            Scoreboard(2 * slots), [Slot(at) for at in range(slots)], boards=list(range(2 * slots)), **fields,
-        )  # fmt: skip
+            Scoreboard(2 * slots), Shares(slots), [Slot(at) for at in range(slots)], boards=list(range(2 * slots)),
+            **fields,
+        ))  # fmt: skip
+        return made[-1]
 
-    return make
+    yield make
+    for generation in made:
+        generation.end()

@@ -97,6 +97,7 @@ def test_open_and_close(make_config: MakeConfig, tmp_path: Path) -> None:
     assert (tmp_path / "b").read_bytes() == b"x"
     assert len({target.fd for target in (*targets.values(), errors) if target.fd >= 0}) == 3
     module.close_targets((*targets.values(), errors))
+    generation.end()
     assert descriptors() <= before
 
 
@@ -108,6 +109,7 @@ def test_all_log_files_or_none(make_config: MakeConfig, tmp_path: Path, broken: 
     with pytest.raises(FileNotFoundError) as caught:
         open_targets(with_logs(make_config, names[0], names[1], names[2]))
     assert caught.value.filename == names[broken]
+    generation.end()
     assert descriptors() <= before
 
 
@@ -116,7 +118,7 @@ def test_close_closes_the_log_files(make_config: MakeConfig, tmp_path: Path) -> 
     config = with_logs(make_config, str(tmp_path / "a"), str(tmp_path / "e"), str(tmp_path / "b"))
     generation = make_generation(1, config, None, [])
     fds = [target.fd for target in (*generation.targets.values(), generation.errors)]
-    generation.close()
+    generation.end()
     for fd in fds:
         with pytest.raises(OSError, match="Bad file"):
             os.fstat(fd)
