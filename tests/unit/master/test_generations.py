@@ -97,7 +97,6 @@ def test_open_and_close(make_config: MakeConfig, tmp_path: Path) -> None:
     assert (tmp_path / "b").read_bytes() == b"x"
     assert len({target.fd for target in (*targets.values(), errors) if target.fd >= 0}) == 3
     module.close_targets((*targets.values(), errors))
-    generation.end()
     assert descriptors() <= before
 
 
@@ -109,7 +108,6 @@ def test_all_log_files_or_none(make_config: MakeConfig, tmp_path: Path, broken: 
     with pytest.raises(FileNotFoundError) as caught:
         open_targets(with_logs(make_config, names[0], names[1], names[2]))
     assert caught.value.filename == names[broken]
-    generation.end()
     assert descriptors() <= before
 
 
