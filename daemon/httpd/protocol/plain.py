@@ -43,16 +43,12 @@ Match = Callable[[bytes], re.Match[bytes] | None]
 
 
 def plain_head(limits: HeadLimits) -> Match:
-    """A function that matches a whole plain head within `limits`, neither less nor more than it.
+    """A function that matches a whole plain head, neither less nor more than it, of at most `limits.fields` fields.
+
+    The caller sees to the limits on sizes: it asks only for what has at most `limits.quick` bytes.
 
     Groups: request line, path as sent, User-Agent, Referer, Host, `close` when the client wants the connection to end,
     If-None-Match, If-Modified-Since, and of Range "first-last" or "first-".  Each is None when it is not there.
     """
     line = b"|".join((_HARMLESS, _AGENT, _REFERER, _HOST, _CONNECTION, _OTHER, _IF, _RANGE))
-    pattern = re.compile(_REQUEST_LINE + rb"(?:" + line + rb"){0,%d}\r\n" % limits.fields)
-    match, quick = pattern.fullmatch, limits.quick
-
-    def plain(data: bytes) -> re.Match[bytes] | None:
-        return match(data) if len(data) <= quick else None
-
-    return plain
+    return re.compile(_REQUEST_LINE + rb"(?:" + line + rb"){0,%d}\r\n" % limits.fields).fullmatch

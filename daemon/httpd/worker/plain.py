@@ -24,6 +24,8 @@ from httpd.worker.connection import Connection
 from httpd.worker.peer import RECV
 from httpd.worker.sender import FAILED, GATHER
 
+_read, _write, _writev = os.read, os.write, os.writev  # looked up once
+
 
 class PlainConnection(Connection):
     """From accept to close."""
@@ -33,7 +35,7 @@ class PlainConnection(Connection):
     def on_input(self, mask: int = 0) -> None:
         """The socket has something to read, or its end, or an error.  `mask` is what the poller saw, 0: nothing yet."""
         try:
-            data = os.read(self._fd, RECV)
+            data = _read(self._fd, RECV)
         except BlockingIOError:
             self._wait(IN, self.on_input)
             return
@@ -44,9 +46,10 @@ class PlainConnection(Connection):
         if talk is None or not (talk.receiver.pending or talk.receiver.body):
             # Nothing is left of what came before.
             context = self._context
-            plain = None if context.draining else context.plain(data)
-            if plain is not None and self._serve_plain(plain, mask != 0):
-                return
+            if len(data) <= context.head_limits.quick and not context.draining:
+                plain = context.plain(data)
+                if plain is not None and self._serve_plain(plain, mask != 0):
+                    return
         if data:
             self._pump(data, mask != 0)
         else:
@@ -82,7 +85,7 @@ class PlainConnection(Connection):
             head, rest = head + rest, memoryview(entry.tail)[entry.head + first : entry.head + first + length]
         size = len(head) + len(rest)
         try:
-            sent = os.write(self._fd, head + rest) if size < GATHER else os.writev(self._fd, (head, rest))
+            sent = _write(self._fd, head + rest) if size < GATHER else _writev(self._fd, (head, rest))
         except BlockingIOError:
             sent = 0
         except OSError:
@@ -92,7 +95,10 @@ class PlainConnection(Connection):
             log = entry.log
             if log is not None:
                 log.plain(self._client, line, figures, referer, agent, context.wall)
-            self._go_on(close)
+            if close or self._mask != IN:
+                self._go_on(close)
+            else:
+                self.deadline = context.now + context.idle_seconds
         else:
             moved = self._general().sender.adopt(head, rest, sent)
             self._go_on_sending(plain.string, entry, status, length, size, moved)

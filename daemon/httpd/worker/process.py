@@ -95,7 +95,9 @@ def work(order: Order) -> None:
 
 def _keep_only(order: Order) -> None:
     """Close every descriptor that belongs to the master or to other workers."""
-    keep = {order.channel.fileno(), order.errors.fd, order.shares.bell}
+    keep = {order.channel.fileno(), order.errors.fd}
+    if order.shares.bell >= 0:
+        keep.add(order.shares.bell)
     keep.update(sock.fileno() for _, socks in order.listeners for sock in socks)
     keep.update(target.fd for target in order.targets.values())
     close_all_but(keep)
