@@ -95,10 +95,7 @@ class PlainConnection(Connection):
             log = entry.log
             if log is not None:
                 log.plain(self._client, line, figures, referer, agent, context.wall)
-            if close or self._mask != IN:
-                self._go_on(close)
-            else:
-                self.deadline = context.now + context.idle_seconds
+            self._go_on(close)
         else:
             moved = self._general().sender.adopt(head, rest, sent)
             self._go_on_sending(plain.string, entry, status, length, size, moved)
