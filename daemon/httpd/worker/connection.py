@@ -202,7 +202,7 @@ class Connection(Peer):
         self._note(200, body, len(head) + body, entry.fields, entry.log)
         if not body:
             os.close(fd)
-        return self._sent(self._general().sender.start(head, [FileBody(fd, 0, body)] if body else []))
+        return self._sent(self._general().sender.start(head, [FileBody(fd, 0, body)] if body else [], self._turn()))
 
     def _send_reply(self, request: Request | None, reply: Reply) -> bool:
         if reply.close:
@@ -211,7 +211,7 @@ class Connection(Peer):
         head = self._preamble(request, reply.status) + rest
         body = reply.length if reply.parts else 0  # HEAD, 304: a length without a body
         self._note(reply.status, body, len(head) + body, reply.fields, reply.log)
-        return self._sent(self._general().sender.start(head, reply.parts))
+        return self._sent(self._general().sender.start(head, reply.parts, self._turn()))
 
     def _preamble(self, request: Request | None, status: int) -> bytes:
         persistence = CLOSE if self._close else OPEN if request is None or request.minor else KEEP_ALIVE
@@ -254,7 +254,7 @@ class Connection(Peer):
 
     def _on_output(self, mask: int) -> None:
         talk = self._general()
-        if self._sent(talk.sender.go_on()):
+        if self._sent(talk.sender.go_on(self._turn())):
             if talk.receiver.pending:
                 self._pump(b"")
             else:

@@ -26,11 +26,12 @@ from httpd.protocol.receiver import Phase
 from httpd.system.pending import output_queued
 from httpd.system.poller import IN
 from httpd.worker.context import Context
+from httpd.worker.sender import TURN
 
 RECV = 16 * 1024  # bytes asked for by one read
 LINGER = 2.0  # seconds without input
 _CROWD = 64  # answers on their way
-_UNSENT = 128 * 1024  # bytes the kernel may hold of each further one, beside what the client has room for
+_UNSENT = 128 * 1024  # bytes of each further one that are sent in a round, and that the kernel may hold unsent
 _NOTSENT_LOWAT = getattr(socket, "TCP_NOTSENT_LOWAT", None)
 _RESET = struct.pack("ii", 1, 0)  # SO_LINGER: on, 0 seconds
 
@@ -126,6 +127,10 @@ class Peer:
         if context.sending > _CROWD and _NOTSENT_LOWAT is not None:
             with contextlib.suppress(OSError):  # a unix socket
                 self._socket().setsockopt(socket.IPPROTO_TCP, _NOTSENT_LOWAT, _UNSENT)
+
+    def _turn(self) -> int:
+        """How many bytes of an answer may be sent in one round."""
+        return TURN if self._context.sending < _CROWD else _UNSENT
 
     def _stop_measuring(self) -> None:
         if self._since:

@@ -110,7 +110,7 @@ class PlainConnection(Connection):
             return False
         context, sender, log = self._context, self._general().sender, entry.log
         context.requests += 1
-        moved = sender.start(head, [FileBody(fd, first, length)])
+        moved = sender.start(head, [FileBody(fd, first, length)], self._turn())
         if sender.left:
             self._go_on_sending(plain.string, entry, status, length, len(head) + length, moved)
             return True

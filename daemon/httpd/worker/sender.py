@@ -20,7 +20,7 @@ from httpd.worker.exchange import Part
 FAILED = -1
 GATHER = 16 * 1024  # bytes: joining copies, gathering costs more work, and from a few pages on copying is dearer
 _SLICE = 1024 * 1024  # bytes given to one send
-_TURN = 2 * 1024 * 1024  # bytes of one answer in one round of the loop: a fast reader must not hold up the others
+TURN = 2 * 1024 * 1024  # bytes of one answer in one round of the loop: a fast reader must not hold up the others
 
 
 class Sender:
@@ -33,8 +33,8 @@ class Sender:
         self._parts: list[Part] = []
         self.left = 0
 
-    def start(self, head: bytes, parts: Sequence[Part] = ()) -> int:
-        """Send `head` and `parts` as far as the socket takes them.
+    def start(self, head: bytes, parts: Sequence[Part] = (), turn: int = TURN) -> int:
+        """Send `head` and `parts` as far as the socket takes them, and about `turn` bytes at most.
 
         Returns the number of bytes sent now, or `FAILED` when the connection is of no more use.
         """
@@ -44,21 +44,21 @@ class Sender:
         try:
             if rest and not isinstance(first := rest[0], FileBody):
                 if len(first) >= GATHER:
-                    return self._began(head, os.writev(self._fd, (head, first)))
+                    return self._began(head, os.writev(self._fd, (head, first)), turn)
                 head += first
                 del rest[0]
-            return self._began(head, os.write(self._fd, head))
+            return self._began(head, os.write(self._fd, head), turn)
         except BlockingIOError:
-            return self._began(head, 0)
+            return self._began(head, 0, turn)
         except OSError:
             return FAILED
 
     def adopt(self, head: bytes, rest: bytes | memoryview, sent: int) -> int:
         """Go on with two pieces of which the caller has sent `sent` bytes itself (or `FAILED`); as `start`."""
         self.left, self._parts = len(head) + len(rest), [rest]
-        return self._began(head, sent) if sent >= 0 else FAILED
+        return self._began(head, sent, TURN) if sent >= 0 else FAILED
 
-    def _began(self, head: bytes, sent: int) -> int:
+    def _began(self, head: bytes, sent: int, turn: int) -> int:
         """The first `sent` bytes of `head` and the first part are out."""
         self.left -= sent
         if sent < len(head):
@@ -74,16 +74,16 @@ class Sender:
             del self._parts[0]
         if not self._parts:
             return sent
-        further = self.go_on()
+        further = self.go_on(turn)
         return further if further < 0 else sent + further
 
-    def go_on(self) -> int:
+    def go_on(self, turn: int = TURN) -> int:
         """Send on until the socket is full, all is out, or it is the others' turn; as `start`."""
         sent = 0
         try:
-            while self._parts and sent < _TURN:
+            while self._parts and sent < turn:
                 part = self._parts[0]
-                moved = self._send_file(part) if isinstance(part, FileBody) else self._send_bytes(part)
+                moved = self._send_file(part, turn) if isinstance(part, FileBody) else self._send_bytes(part)
                 if moved <= 0:
                     return FAILED
                 sent += moved
@@ -102,8 +102,8 @@ class Sender:
             self._parts[0] = memoryview(part)[sent:]
         return sent
 
-    def _send_file(self, part: FileBody) -> int:
-        sent = os.sendfile(self._fd, part.fd, part.offset, min(part.length, _TURN))
+    def _send_file(self, part: FileBody, turn: int) -> int:
+        sent = os.sendfile(self._fd, part.fd, part.offset, min(part.length, turn))
         part.offset += sent
         part.length -= sent
         if not part.length:
