@@ -4,9 +4,9 @@ Rules:
 
 - Never stale: an entry is used only when `os.stat` of the same path shows the same file: device, inode, size, ctime
   (neither content nor mtime can change without it).  The look is taken for this very request, or was taken for another
-  one in the same round of the loop, after the poller had reported both: then it is later than either was sent.  A file
-  that changed less than `SETTLED` ago is not kept, because a second write within one clock tick of the kernel would not
-  show.
+  one in the same round of the loop, after the poller had reported both: then it is later than the first bytes of
+  either.  A file that changed less than `SETTLED` ago is not kept, because a second write within one clock tick of the
+  kernel would not show.
 - Never a way out of the root: the path was resolved inside the root when the entry was made; `os.stat` proves that it
   is still the same inode; and after `TRUSTED` seconds the resolution is done again.
 - Bounded: bodies, heads and keys count against `limits.file_cache`; past it entries go by the clock algorithm, so that

@@ -19,6 +19,8 @@ from httpd.logs.stamp import Stamp
 
 # Lines in pieces: client, stamp, request line, figures; in "combined" also Referer, between, User-Agent, end.
 _FIGURES = {"common": b'" %d %b\n', "combined": b'" %d %b "'}
+_MANY = 4096  # pieces, and
+_MUCH = 256 * 1024  # bytes: handed on at once, so that a sink can write them while more is made
 _WIDTH = {"common": 4, "combined": 8}
 _SENT_BY_CLIENTS = {"common": (2,), "combined": (2, 4, 6)}
 _QUOTES = {"common": b'""\n', "combined": b'""""""\n'}  # what is left of a line without its harmless bytes
@@ -31,8 +33,8 @@ class AccessLog:
     """
 
     __slots__ = (
-        "_dirty", "_form", "_full", "_lines", "_pieces", "_since", "_stamp", "_stamps", "_until", "_write", "in_pieces",
-        "needs_clock",
+        "_dirty", "_form", "_full", "_known", "_lines", "_pieces", "_since", "_size", "_stamp", "_stamps", "_until",
+        "_write", "in_pieces", "needs_clock",
     )  # fmt: skip
 
     def __init__(self, form: AccessFormat, write: Callable[[bytes], None], dirty: list[AccessLog]) -> None:
@@ -41,6 +43,8 @@ class AccessLog:
         self._dirty = dirty
         self._lines: list[bytes] = []
         self._pieces: list[bytes] = []
+        self._size = 0  # of the lines
+        self._known = False  # stands in `dirty`
         self._stamps = Stamp()
         self._stamp, self._since, self._until = b"", 0.0, 0.0
         self._full = form.name == "combined"
@@ -51,9 +55,10 @@ class AccessLog:
         """Note one finished exchange.  `wall` is seconds since the epoch."""
         if self._pieces:
             self._join()
-        elif not self._lines:
+        if not self._known:
+            self._known = True
             self._dirty.append(self)
-        self._lines.append(self._form.format(entry, wall))
+        self._keep(self._form.format(entry, wall))
 
     def figures(self, status: int, size: int | None) -> bytes:
         """What `plain` wants to be given for a status and a body of `size` bytes; None: a template for sizes."""
@@ -67,8 +72,11 @@ class AccessLog:
     ) -> None:
         """Note a plain request; `figures` are those of its answer."""
         pieces = self._pieces
-        if not pieces and not self._lines:
+        if not self._known:
+            self._known = True
             self._dirty.append(self)
+        elif len(pieces) >= _MANY:
+            self._join()
         if not self._since <= wall < self._until:
             self._since, self._until = int(wall), int(wall) + 1
             self._stamp = b' - - %b "' % self._stamps.clf(wall)
@@ -85,12 +93,24 @@ class AccessLog:
             for offset in _SENT_BY_CLIENTS[name]:
                 pieces[offset::width] = [escape(piece) for piece in pieces[offset::width]]
             text = b"".join(pieces)
-        self._lines.append(text)
         pieces.clear()
+        self._keep(text)
+
+    def _keep(self, text: bytes) -> None:
+        self._lines.append(text)
+        self._size += len(text)
+        if self._size >= _MUCH:
+            self._pass_on()
+
+    def _pass_on(self) -> None:
+        self._write(b"".join(self._lines))
+        self._lines.clear()
+        self._size = 0
 
     def hand_on(self) -> None:
         """Give what was collected to the sink."""
         if self._pieces:
             self._join()
-        self._write(b"".join(self._lines))
-        self._lines.clear()
+        if self._lines:
+            self._pass_on()
+        self._known = False

@@ -13,29 +13,37 @@ import re
 # For `bytes.translate(None, SAFE)`: what is left of a line is what somebody has to look at.
 SAFE = bytes(byte for byte in range(0x20, 0x7F) if byte not in b'"\\')
 
-_HEX = tuple(b"\\x%02x" % byte for byte in range(256))
 _UNSAFE = re.compile(rb"[^\x20\x21\x23-\x5b\x5d-\x7e]")
 _UNSAFE_TOKEN = re.compile(rb"[^\x21\x23-\x5b\x5d-\x7e]")
 _UNPRINTABLE = re.compile(rb"[^\x20-\x7e]")
 
 
-def _hex(match: re.Match[bytes]) -> bytes:
-    return _HEX[match[0][0]]
+def _table(unsafe: re.Pattern[bytes]) -> list[bytes]:
+    """How each byte is written."""
+    return [b"\\x%02x" % byte if unsafe.match(bytes((byte,))) else bytes((byte,)) for byte in range(256)]
+
+
+_TABLE, _TABLE_TOKEN, _TABLE_TEXT = _table(_UNSAFE), _table(_UNSAFE_TOKEN), _table(_UNPRINTABLE)
+
+
+def _written(data: bytes, unsafe: re.Pattern[bytes], table: list[bytes]) -> bytes:
+    # A head full of quotes may be long, so not a call for each of them.
+    return b"".join([table[byte] for byte in data]) if unsafe.search(data) else data
 
 
 def escape(data: bytes) -> bytes:
     r"""`data` with every byte outside 0x20-0x7e, and `"` and backslash, written as `\xHH`."""
-    return _UNSAFE.sub(_hex, data)
+    return _written(data, _UNSAFE, _TABLE)
 
 
 def escape_token(data: bytes) -> bytes:
     """As `escape`, and the space too: for fields that stand in a line without quotes, such as the user."""
-    return _UNSAFE_TOKEN.sub(_hex, data)
+    return _written(data, _UNSAFE_TOKEN, _TABLE_TOKEN)
 
 
 def escape_text(data: bytes) -> bytes:
     """Escape unprintable bytes only: for text that is not inside quotes and was written by this program."""
-    return _UNPRINTABLE.sub(_hex, data)
+    return _written(data, _UNPRINTABLE, _TABLE_TEXT)
 
 
 def escape_json(data: bytes) -> bytes:

@@ -101,9 +101,15 @@ class Sink:
     def write(self, data: bytes) -> None:
         """Queue whole lines.  Never blocks, never raises."""
         with self._ready:
-            if self._closing or self._size + len(data) > self._limit:
+            if self._closing:
                 self._count(data.count(b"\n"))
                 return
+            if self._size + len(data) > self._limit:
+                fits = data.rfind(b"\n", 0, max(0, self._limit - self._size)) + 1
+                self._count(data.count(b"\n", fits))
+                if not fits:
+                    return
+                data = data[:fits]
             self._queue.append(data)
             self._size += len(data)
             self._wake()

@@ -72,7 +72,7 @@ class Crew:
             return
         board = generation.take_board()
         order = Order(
-            generation.config, generation.identity, slot.number, generation.number, len(generation.slots), theirs,
+            generation.config, generation.identity, slot.number, generation.number, theirs,
             [(listener.address, listener.sockets) for listener in generation.listeners], generation.targets,
             generation.errors, generation.scoreboard, board, generation.shares, self._folder, self._detached,
         )  # fmt: skip

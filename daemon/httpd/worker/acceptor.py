@@ -30,26 +30,25 @@ _ALONE = 16  # connections taken at once by a worker that shares with nobody
 
 
 class Acceptor:
-    """One listener in one worker.  `share` is for one that other workers take from too."""
+    """One listener in one worker.  `share` says what other workers take from it."""
 
     def __init__(self, context: Context, sock: socket.socket, address: schema.Address, tables: SiteTable[Mount],
-                 share: Share | None) -> None:  # fmt: skip
+                 share: Share) -> None:  # fmt: skip
         self.address = address
         self.sock = sock
         self._context = context
         self._tables = tables
         self._fd = sock.fileno()
         self._share = share
-        self._batch = _ALONE if share is None else 1
         self._listening = False
         self._resume_at = _NEVER
         self._port = address.port if address.kind == "unix" else sock.getsockname()[1]
 
     def start(self) -> None:
         """Begin to wait for connections."""
-        self._listening = True
-        self._context.handlers[self._fd] = self._on_ready
         self._context.poller.register(self._fd, IN | EXCLUSIVE)
+        self._context.handlers[self._fd] = self._on_ready
+        self._listening = True
 
     def _stop(self) -> None:
         if self._listening:
@@ -58,17 +57,19 @@ class Acceptor:
 
     def _on_ready(self, mask: int) -> None:
         context = self._context
-        if self._share is not None and self._share.others_turn(len(context.connections), context.now):
+        count = len(context.connections)
+        alone = self._share.alone(count)
+        if not alone and self._share.others_turn(count, context.now):
             self._rest(YIELD)
             return
-        room = context.limits.connections - len(context.connections)
-        for _ in range(min(self._batch, room)):
+        room = context.limits.connections - count
+        for _ in range(min(_ALONE if alone else 1, room)):
             if not self._take():
                 break
         if self._listening:
             if len(context.connections) >= context.limits.connections:
-                self._pause("connection limit reached")
-            elif self._batch == 1:
+                self.rest_for("connection limit reached")
+            elif not alone:
                 self.look_again()
 
     def _take(self) -> bool:
@@ -81,20 +82,30 @@ class Acceptor:
             return False
         except OSError as error:
             if error.errno in _EXHAUSTED:
-                self._pause(str(error))
+                self.rest_for(str(error))
                 return False
             return True  # that one client is gone: ECONNABORTED, EPROTO, ENETDOWN ...
         context.accepted += 1
         os.set_blocking(fd, False)
         client = peer[0].encode() if isinstance(peer, tuple) else b"unix:"
-        PlainConnection(context, fd, client, self._port, self._tables).on_input()
+        self._begin(PlainConnection(context, fd, client, self._port, self._tables))
         return True
+
+    def _begin(self, connection: PlainConnection) -> None:
+        try:
+            connection.on_input()
+        except Exception:
+            connection.close()  # the loop knows whose event it was, which is ours
+            raise
 
     def look_again(self) -> None:
         """Have the poller say whether there is a connection, whoever was told of it before."""
         if self._listening:
-            self._context.poller.unregister(self._fd)
-            self._context.poller.register(self._fd, IN | EXCLUSIVE)
+            self._stop()
+            try:
+                self.start()
+            except OSError as error:  # no room to register with the poller
+                self.rest_for(str(error))
 
     def _rest(self, seconds: float) -> None:
         """Stop waiting for connections for so long."""
@@ -103,7 +114,8 @@ class Acceptor:
             self._context.paused += 1
         self._resume_at = self._context.now + seconds
 
-    def _pause(self, reason: str) -> None:
+    def rest_for(self, reason: str) -> None:
+        """Do not accept for a moment, and say why."""
         self._rest(PAUSE)
         self._context.errors.limited(f"accept {reason}", 10).warning(
             "not accepting for a moment", listener=self.address.text, reason=reason,

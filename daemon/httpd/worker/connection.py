@@ -99,6 +99,7 @@ class Connection(Peer):
                 data, reported = b"", False
                 if time.monotonic() - self._context.now > _TURN:
                     self._wait(OUT, self._on_turn)  # a socket with room is writable, so the next round comes here again
+                    self.deadline = self._context.now + self._context.timeouts.write
                     return
         except ProtocolError as error:
             self._refuse(error)
@@ -112,6 +113,7 @@ class Connection(Peer):
     def _on_turn(self, mask: int) -> None:
         """Go on with pipelined requests behind the others' turn."""
         self._wait(OUT, self._on_output)  # where an answer that does not go out at once will look
+        self.deadline = self._context.now + self._context.idle_seconds
         self._pump(b"")
 
     def _decline_body(self, request: Request) -> bool:
@@ -308,6 +310,12 @@ class Connection(Peer):
             self._reset()
         else:
             self.close()
+
+    def cut(self) -> None:
+        """Close in the middle of whatever there is; an answer on its way is logged as far as it came."""
+        if self._phase is Phase.ANSWER:
+            self._finish_record(complete=False)
+        self.close()
 
     def _let_go(self) -> None:
         if self._talk is not None:

@@ -27,6 +27,8 @@ class Watched(Protocol):
 
     def close(self) -> None: ...
 
+    def cut(self) -> None: ...
+
 
 class Context:
     """One per worker.  `now` (monotonic seconds) and `wall` (seconds since the epoch) are those of the loop's round."""
@@ -63,11 +65,11 @@ class Context:
 
     def watch(self, fd: int, mask: int, before: int, handler: Callable[[int], None]) -> None:
         """Have `handler` called when `fd` shows one of `mask`; `before` is what it was watched for, 0 for nothing."""
-        self.handlers[fd] = handler
         if not before:
             self.poller.register(fd, mask)
         elif before != mask:
             self.poller.modify(fd, mask)
+        self.handlers[fd] = handler
 
     def forget(self, fd: int) -> None:
         """Stop watching `fd`, which is about to be closed."""

@@ -87,14 +87,20 @@ class Loop:
 
     def _resume(self, now: float) -> None:
         for acceptor in self._acceptors:
-            acceptor.resume(now)
+            try:
+                acceptor.resume(now)
+            except OSError as error:  # no room to register with the poller
+                acceptor.rest_for(str(error))
 
     def _sweep(self, now: float) -> None:
         self._next_sweep = now + self._tick
         context = self._context
         open_before = len(context.connections)
-        for connection in list(context.connections.values()):
-            connection.sweep(now)
+        for fd, connection in list(context.connections.items()):
+            try:
+                connection.sweep(now)
+            except Exception as error:
+                self._defect(fd, error)
         if context.dirty or len(context.connections) != open_before:
             self._next_report = now
 
@@ -143,5 +149,5 @@ class Loop:
     def close_all(self) -> None:
         """Cut what is still open."""
         for connection in list(self._context.connections.values()):
-            connection.close()
+            connection.cut()
         self.hand_on_logs()

@@ -98,9 +98,14 @@ class Peer:
         if self._mask:
             context.forget(self._fd)
         if self._sock is None:
-            os.close(self._fd)
+            with contextlib.suppress(ConnectionResetError):  # BSD says so of a peer that is gone
+                os.close(self._fd)
         else:
             self._sock.close()
+
+    def cut(self) -> None:
+        """Close in the middle of whatever there is."""
+        self.close()
 
     def _let_go(self) -> None:
         """Release what an answer that will not be finished holds."""
@@ -108,7 +113,8 @@ class Peer:
 
     def _reset(self) -> None:
         """Close by RST: else the kernel would keep what the client does not take for as long as the client likes."""
-        self._socket().setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+        with contextlib.suppress(OSError):  # some systems refuse it when the peer is gone
+            self._socket().setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
         self.close()
 
     def sweep(self, now: float) -> None:

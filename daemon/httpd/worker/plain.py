@@ -137,4 +137,5 @@ class PlainConnection(Connection):
         record.begin(request, request.line, self._context.now)
         record.site = self._tables.find(request.host)
         self._note(status, body, size, entry.fields, entry.log)
-        self._sent(moved)
+        if self._sent(moved) and self._mask != IN:
+            self._wait(IN, self.on_input)

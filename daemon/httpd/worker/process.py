@@ -59,7 +59,6 @@ class Order:
     identity: privileges.Identity | None
     slot: int
     generation: int
-    workers: int
     channel: socket.socket
     listeners: list[tuple[schema.Address, list[socket.socket]]]
     targets: Mapping[str, Target]  # access logs by what the configuration calls them
@@ -142,7 +141,7 @@ class _Worker:
         }
         tables = build(self._order.config, kinds, self._log_of)
         order = self._order
-        share = Share(order.shares, order.slot) if order.workers > 1 else None
+        share = Share(order.shares, order.slot)
         return [
             Acceptor(self._context, sock, address, tables[address.text], share)
             for address, socks in self._order.listeners
@@ -168,8 +167,8 @@ class _Worker:
         faulthandler.enable()
         for acceptor in self._acceptors:
             acceptor.start()
-        if self._order.workers > 1 and self._order.shares.bell >= 0:
-            self._order.shares.note(self._order.slot, 0)
+        self._order.shares.note(self._order.slot, 0)
+        if self._order.shares.bell >= 0:
             self._context.watch(self._order.shares.bell, IN | EDGE, 0, self._on_bell)
         self._tell({"event": "ready", "pid": os.getpid()})
         self._loop.run()
@@ -217,7 +216,10 @@ class _Worker:
 
     def _drain(self, seconds: float, empty: Iterable[str]) -> None:
         texts = frozenset(empty)
-        self._order.shares.leave(self._order.slot)
+        shares = self._order.shares
+        shares.leave(self._order.slot)
+        if shares.bell in self._context.handlers:
+            self._context.forget(shares.bell)
         self._loop.drain(seconds, lambda acceptor: acceptor.address.text in texts)
 
     def _reopen(self, specs: list[str], fds: list[int]) -> None:

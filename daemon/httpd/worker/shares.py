@@ -8,7 +8,7 @@ Rules:
 
 - Hints, not promises: a number may be old, and a worker that was taken over may write what it likes.  Whoever waits for
   others waits for milliseconds, and then takes the connection itself.
-- Made before the fork.  Without `os.eventfd` (macOS) nobody is waited for.
+- Made before the fork.  Only on Linux: elsewhere nobody is waited for.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from __future__ import annotations
 import contextlib
 import mmap
 import os
+import sys
 
 YIELD = 0.001  # seconds that a worker leaves a connection to another
 _PATIENCE = 5  # times in a row
@@ -30,7 +31,7 @@ class Shares:
 
     def __init__(self, places: int) -> None:
         self._counts = memoryview(mmap.mmap(-1, max(1, places) * 4)).cast("I")
-        self.bell = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC) if hasattr(os, "eventfd") else -1
+        self.bell = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC) if sys.platform == "linux" else -1
 
     def note(self, place: int, connections: int) -> None:
         """The worker at `place` serves, and has so many."""
@@ -41,6 +42,10 @@ class Shares:
         """Nobody at `place` takes connections any more."""
         if place < len(self._counts):
             self._counts[place] = 0
+
+    def serving(self) -> int:
+        """How many workers take connections."""
+        return len(list(filter(None, self._counts)))
 
     def ahead(self, connections: int) -> bool:
         """Whether one with so many has clearly more than the one with the fewest."""
@@ -70,13 +75,17 @@ class Share:
         self._patience = _PATIENCE
         self._alone_until = 0.0
 
+    def alone(self, connections: int) -> bool:
+        """Whether nobody else takes connections; also notes that we do, and how many we have."""
+        self._shares.note(self._place, connections)
+        return self._shares.serving() <= 1
+
     def others_turn(self, connections: int, now: float) -> bool:
         """True when one who has fewer was called just now; `now` is in monotonic seconds.
 
         Others who were called `_PATIENCE` times in vain hang, or have no CPU; for a while they are not waited for.
         """
         shares = self._shares
-        shares.note(self._place, connections)
         if shares.bell < 0 or now < self._alone_until or not shares.ahead(connections):
             self._patience = _PATIENCE
             return False

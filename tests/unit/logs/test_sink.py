@@ -165,13 +165,16 @@ def test_an_outage_is_over_when_all_is_written(make_sink: MakeSink, told: Told) 
     os.close(reader)
 
 
-def test_a_piece_that_does_not_fit_is_dropped_whole(tmp_path: Path, make_sink: MakeSink) -> None:
-    sink = make_sink(append(tmp_path / "log"), limit=10)
+def test_of_a_piece_that_does_not_fit_whole_lines_are_kept(tmp_path: Path, make_sink: MakeSink) -> None:
+    sink = make_sink(append(tmp_path / "log"), limit=12)
     sink.write(b"aaaa\nbbbb\ncccc\n")
+    drain(sink)
+    assert sink.dropped == 1
+    sink.write(b"more than there is room for\n")
     sink.write(b"dddd\neeee\n")
     drain(sink)
-    assert sink.dropped == 3
-    assert (tmp_path / "log").read_bytes() == b"dddd\neeee\n"
+    assert sink.dropped == 2
+    assert (tmp_path / "log").read_bytes() == b"aaaa\nbbbb\ndddd\neeee\n"
 
 
 @needs_full

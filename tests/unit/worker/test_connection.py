@@ -797,3 +797,14 @@ def test_answers_on_their_way_are_counted(world: World, end: str) -> None:
     else:
         world.after(TIMEOUTS.write + 1)
     assert world.context.sending == 0
+
+
+def test_an_answer_that_is_cut_is_logged(world: World) -> None:
+    world.mount.answers[b"/a"] = lambda: Response(200, body=BIG)
+    client = world.client()
+    client.sock.sendall(GET)
+    world.turn()
+    client.connection.cut()
+    assert not client.open
+    (line,) = world.logged
+    assert 0 < int(line.split()[5]) < len(BIG)

@@ -234,3 +234,32 @@ def test_a_client_that_is_gone(make_worker: MakeWorker) -> None:
     worker.connection.on_input(1)
     assert not worker.context.connections
     assert worker.logged().count(b"\n") == 1
+
+
+def test_a_write_that_ends_behind_the_head(make_worker: MakeWorker, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The rest goes out at once; the connection must still be heard, though it was only just accepted."""
+    worker = make_worker()
+    worker.ask(request(b"/small", b"keep-alive"))
+    near, far = socket.socketpair()
+    near.setblocking(False)
+    tables = worker.connection._tables
+    with far:
+        far.sendall(request(b"/small", b"keep-alive"))
+        connection = PlainConnection(worker.context, near.detach(), b"127.0.0.1", 80, tables)
+        write, calls = os.write, []
+
+        def short(fd: int, data: bytes) -> int:
+            calls.append(fd)
+            return write(fd, data[: data.index(b"\r\n\r\n") // 2] if len(calls) == 1 else data)
+
+        monkeypatch.setattr("httpd.worker.plain._write", short)
+        connection.on_input()
+        for _ in range(3):
+            for fd, mask in worker.context.poller.poll(0):
+                worker.context.handlers[fd](mask)
+        assert far.recv(100_000).endswith(SMALL)
+        far.sendall(request(b"/small", b"keep-alive"))
+        for fd, mask in worker.context.poller.poll(0):
+            worker.context.handlers[fd](mask)
+        assert far.recv(100_000).endswith(SMALL)
+        connection.close()

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import select
+import sys
 from collections.abc import Iterator
 
 import pytest
 
 from httpd.worker.shares import _ALONE, _PATIENCE, Share, Shares
 
-pytestmark = pytest.mark.skipif(not hasattr(os, "eventfd"), reason="without eventfd nobody is waited for")
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="nobody is waited for")
 
 
 @pytest.fixture
@@ -60,7 +60,9 @@ def test_everybody_hears_the_bell_each_time_it_rings(shares: Shares) -> None:
 
 def test_others_are_called_a_few_times_and_then_left_alone_for_a_while(shares: Shares) -> None:
     share = Share(shares, 0)
+    assert share.alone(2)
     shares.note(1, 0)
+    assert not share.alone(2)
     assert not share.others_turn(2, 1.0)
     assert [share.others_turn(9, 1.0) for _ in range(_PATIENCE + 2)] == [True] * _PATIENCE + [False, False]
     assert not share.others_turn(9, 1.0 + _ALONE - 0.001)
