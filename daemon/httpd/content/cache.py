@@ -3,10 +3,10 @@
 Rules:
 
 - Never stale: an entry is used only when `os.stat` of the same path shows the same file: device, inode, size, ctime
-  (neither content nor mtime can change without it).  The look is taken for this very request, or was taken for another
-  one in the same round of the loop, after the poller had reported both: then it is later than the first bytes of
-  either.  A file that changed less than `SETTLED` ago is not kept, because a second write within one clock tick of the
-  kernel would not show.
+  (neither content nor mtime can change without it).  The look is taken when the whole request has been read: for this
+  one, or for another one of the same round of the loop, in which all plain requests are read before the first is
+  answered.  A file that changed less than `SETTLED` ago is not kept, because a second write within one clock tick of
+  the kernel would not show.
 - Never a way out of the root: the path was resolved inside the root when the entry was made; `os.stat` proves that it
   is still the same inode; and after `TRUSTED` seconds the resolution is done again.
 - Bounded: bodies, heads and keys count against `limits.file_cache`; past it entries go by the clock algorithm, so that
@@ -73,10 +73,11 @@ class Entry:
         self._unchanged: tuple[bytes, bytes] | None = None
         self._partial: tuple[bytes, bytes] | None = None  # templates for a 206, once one was wanted
 
-    def fresh(self, now: float, turn: int = 0) -> bool:
+    def fresh(self, now: float, turn: int = -1) -> bool:
         """Whether the file is still the one this entry was made from.
 
-        `now` is monotonic seconds; `turn` is the loop's round, to be remembered with the answer; 0 is none.
+        `now` is monotonic seconds; `turn` is the loop's round, to be remembered with the answer, for a look
+        that comes when all requests of the round have been read.
         """
         try:
             stat = os.stat(self.path)

@@ -77,10 +77,9 @@ class Connection(Peer):
             talk = self._talk = _Talk(Receiver(self._context.head_limits), record, Sender(self._fd))
         return talk
 
-    def _pump(self, data: bytes, reported: bool = False) -> None:
+    def _pump(self, data: bytes) -> None:
         """Answer all that has been received, one request after the other."""
         receiver = self._general().receiver
-        reported = reported and not receiver.pending
         try:
             while True:
                 if receiver.body is None:
@@ -92,11 +91,11 @@ class Connection(Peer):
                     request = self._request
                     assert request is not None
                     ready = self._read_body(data, request)
-                if ready and not self._serve(request, reported and request.end == len(data)):
+                if ready and not self._serve(request):
                     return
                 if not receiver.pending:
                     break
-                data, reported = b"", False
+                data = b""
                 if time.monotonic() - self._context.now > _TURN:
                     self._wait(OUT, self._on_turn)  # a socket with room is writable, so the next round comes here again
                     self.deadline = self._context.now + self._context.timeouts.write
@@ -155,11 +154,8 @@ class Connection(Peer):
 
     # Answering
 
-    def _serve(self, request: Request, reported: bool) -> bool:
-        """Answer one request.  True when the answer is out and the connection may go on to the next.
-
-        `reported`: the poller had seen it before this round began, so a look at a file in this round is late enough.
-        """
+    def _serve(self, request: Request) -> bool:
+        """Answer one request.  True when the answer is out and the connection may go on to the next."""
         context = self._context
         now = context.now
         context.requests += 1
@@ -172,10 +168,7 @@ class Connection(Peer):
         record.site = site
         tables.remember(request, site)
         entry = site.files.get(request.path)
-        if (
-            entry is not None and request.method in entry.methods and not request.length
-            and ((reported and entry.round == context.round) or entry.fresh(now, context.round))
-        ):  # fmt: skip
+        if entry is not None and request.method in entry.methods and not request.length and entry.fresh(now):
             entry.used = True
             if NARROWING.isdisjoint(request.fields):
                 if entry.small:

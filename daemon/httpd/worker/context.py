@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Protocol
 
@@ -29,14 +30,18 @@ class Watched(Protocol):
 
     def cut(self) -> None: ...
 
+    def fileno(self) -> int: ...
+
+    def answer(self, plain: re.Match[bytes]) -> None: ...
+
 
 class Context:
     """One per worker.  `now` (monotonic seconds) and `wall` (seconds since the epoch) are those of the loop's round."""
 
     __slots__ = (
-        "accepted", "connections", "dirty", "draining", "errors", "files", "handlers", "head_limits", "idle_seconds",
-        "limits", "log", "now", "paused", "plain", "poller", "preambles", "requests", "responder", "round",
-        "sending", "timeouts", "wall",
+        "accepted", "asked", "connections", "dirty", "draining", "errors", "files", "handlers", "head_limits",
+        "idle_seconds", "limits", "log", "now", "paused", "plain", "poller", "preambles", "requests", "responder",
+        "round", "sending", "timeouts", "wall",
     )  # fmt: skip
 
     def __init__(self, config: schema.Config, poller: Poller, errors: ErrorLog) -> None:
@@ -47,6 +52,7 @@ class Context:
         self.handlers: dict[int, Callable[[int], None]] = {}
         self.connections: dict[int, Watched] = {}
         self.dirty: list[AccessLog] = []
+        self.asked: list[tuple[Watched, re.Match[bytes]]] = []  # plain requests that were read in this round
         self.errors = errors
         self.limits = limits
         self.timeouts = config.timeouts

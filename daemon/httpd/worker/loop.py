@@ -1,6 +1,7 @@
 """The event loop of a worker.
 
-    poll -> handlers of what is ready -> (sweep deadlines) -> (report: log lines to the logs, figures to the scoreboard)
+    poll -> handlers of what is ready -> answers to plain requests -> (sweep deadlines)
+         -> (report: log lines to the logs, figures to the scoreboard)
 
 Rules:
 
@@ -60,6 +61,8 @@ class Loop:
                         handler(mask)
                     except Exception as error:
                         self._defect(fd, error)
+            if context.asked:
+                self._answer()
             if context.paused:
                 self._resume(now)
             if now >= self._next_sweep:
@@ -70,6 +73,16 @@ class Loop:
                 self._next_report = now + _REPORT
             if context.draining and (not context.connections or now >= self._drain_ends):
                 break
+
+    def _answer(self) -> None:
+        """Answer the plain requests of this round: all were read before the first file is looked at."""
+        asked = self._context.asked
+        for connection, plain in asked:
+            try:
+                connection.answer(plain)
+            except Exception as error:
+                self._defect(connection.fileno(), error)
+        asked.clear()
 
     def _tell_time(self) -> None:
         self._context.now = time.monotonic()

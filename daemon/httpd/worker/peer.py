@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import socket
 import struct
 from collections.abc import Callable
@@ -103,9 +104,17 @@ class Peer:
         else:
             self._sock.close()
 
+    def fileno(self) -> int:
+        """The socket's descriptor."""
+        return self._fd
+
     def cut(self) -> None:
         """Close in the middle of whatever there is."""
-        self.close()
+        raise NotImplementedError
+
+    def answer(self, plain: re.Match[bytes]) -> None:
+        """Answer a plain request that was read in this round."""
+        raise NotImplementedError
 
     def _let_go(self) -> None:
         """Release what an answer that will not be finished holds."""

@@ -7,6 +7,8 @@ Rules:
 
 - Only files that are in the cache, or can be put there, are answered here, with the same bytes and the same log line
   as the general way gives; a test holds the two side by side.
+- Two steps: all requests that a round brings are read, then they are answered.  So one look at a file, taken in the
+  second step, is later than every one of them was received, and serves them all.
 - Who can't be answered here, for whatever reason, has lost nothing: not a byte was sent, nothing was counted.
 """
 
@@ -48,24 +50,27 @@ class PlainConnection(Connection):
             context = self._context
             if len(data) <= context.head_limits.quick and not context.draining:
                 plain = context.plain(data)
-                if plain is not None and self._serve_plain(plain, mask != 0):
+                if plain is not None:
+                    context.asked.append((self, plain))
                     return
         if data:
-            self._pump(data, mask != 0)
+            self._pump(data)
         else:
             self._end_of_input()
 
-    def _serve_plain(self, plain: re.Match[bytes], reported: bool) -> bool:
+    def answer(self, plain: re.Match[bytes]) -> None:
+        """Answer what `on_input` has put down in `Context.asked`."""
+        if not self._serve_plain(plain):
+            self._pump(plain.string)
+
+    def _serve_plain(self, plain: re.Match[bytes]) -> bool:
         """Answer a plain request in a few steps; False when that can't be done."""
         context = self._context
         line, path, agent, referer, host, close, tag, since, span = plain.groups()
         site = self._tables.by_field.get(host)
-        if site is None:
+        if site is None or ((entry := site.files.get(path)) is not None and not entry.plain):
             return False
-        entry = site.files.get(path)
-        if entry is None or not (
-            (reported and entry.round == context.round) or entry.fresh(context.now, context.round)
-        ):  # fmt: skip
+        if entry is None or not (entry.round == context.round or entry.fresh(context.now, context.round)):
             entry = context.responder.load(site, path, context.wall, context.now)
         if entry is None or not entry.plain:
             return False

@@ -67,6 +67,7 @@ class Worker:
         self.far.sendall(request)
         self.far.setblocking(False)
         self.connection.on_input(1)
+        self.answer()
         got = b""
         while True:
             try:
@@ -81,6 +82,13 @@ class Worker:
                 break
             got += data
         return got
+
+    def answer(self) -> None:
+        """The second half of a round."""
+        for connection, plain in self.context.asked:
+            connection.answer(plain)
+        self.context.asked.clear()
+        self.context.round += 1
 
     def logged(self) -> bytes:
         for log in self.context.dirty:
@@ -232,6 +240,7 @@ def test_a_client_that_is_gone(make_worker: MakeWorker) -> None:
     worker.far.send(request(b"/small", b"keep-alive"))
     worker.far.close()
     worker.connection.on_input(1)
+    worker.answer()
     assert not worker.context.connections
     assert worker.logged().count(b"\n") == 1
 
@@ -254,6 +263,7 @@ def test_a_write_that_ends_behind_the_head(make_worker: MakeWorker, monkeypatch:
 
         monkeypatch.setattr("httpd.worker.plain._write", short)
         connection.on_input()
+        worker.answer()
         for _ in range(3):
             for fd, mask in worker.context.poller.poll(0):
                 worker.context.handlers[fd](mask)
@@ -261,5 +271,51 @@ def test_a_write_that_ends_behind_the_head(make_worker: MakeWorker, monkeypatch:
         far.sendall(request(b"/small", b"keep-alive"))
         for fd, mask in worker.context.poller.poll(0):
             worker.context.handlers[fd](mask)
+        worker.answer()
         assert far.recv(100_000).endswith(SMALL)
         connection.close()
+
+
+def test_a_look_is_later_than_the_end_of_the_request(make_worker: MakeWorker, tmp_path: Path) -> None:
+    """Half of a head may be there when the poller reports, and the other half come behind a change of the file."""
+    worker = make_worker()
+    worker.ask(request(b"/small", b"keep-alive"))
+    near, far = socket.socketpair()
+    near.setblocking(False)
+    with far:
+        other = PlainConnection(worker.context, near.detach(), b"127.0.0.1", 80, worker.connection._tables)
+        head = request(b"/small", b"keep-alive")
+        far.sendall(head[:-2])
+        worker.far.sendall(head)
+        worker.connection.on_input(1)
+        # In the order of the poller's report the first would be answered here.  Then the file changes, and only then:
+        (tmp_path / "new").write_bytes(b"new" + SMALL[3:])
+        (tmp_path / "new").rename(tmp_path / "small")
+        far.sendall(head[-2:])
+        other.on_input(1)
+        worker.answer()
+        for sock in (worker.far, far):
+            assert b"\r\n\r\nnew" in sock.recv(100_000)
+        other.close()
+
+
+def test_one_look_serves_all_requests_of_a_round(make_worker: MakeWorker, monkeypatch: pytest.MonkeyPatch) -> None:
+    worker = make_worker()
+    worker.ask(request(b"/small", b"keep-alive"))
+    near, far = socket.socketpair()
+    near.setblocking(False)
+    looks: list[bytes] = []
+    real = os.stat
+    monkeypatch.setattr("httpd.content.cache.os.stat", lambda path: looks.append(path) or real(path))
+    with far:
+        other = PlainConnection(worker.context, near.detach(), b"127.0.0.1", 80, worker.connection._tables)
+        for sock, connection in ((worker.far, worker.connection), (far, other)):
+            sock.sendall(request(b"/small", b"keep-alive"))
+            connection.on_input(1)
+        assert not looks, "all are read before the first is answered"
+        worker.answer()
+        assert worker.far.recv(100_000) == far.recv(100_000)
+        assert len(looks) == 1
+        worker.ask(request(b"/small", b"keep-alive"))
+        assert len(looks) == 2
+        other.close()
