@@ -138,6 +138,11 @@ class Sink:
                 self._drained.wait(left)
             return True
 
+    def unwritten(self) -> int:
+        """How many lines wait, at least: what the thread has in hand is not counted."""
+        with self._ready:
+            return sum(piece.count(b"\n") for piece in self._queue if isinstance(piece, bytes))
+
     def close(self) -> None:
         """Take no more lines.  The thread writes what is queued, closes the target, ends.  Does not wait."""
         with self._ready:

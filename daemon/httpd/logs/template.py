@@ -199,7 +199,7 @@ def _value(match: re.Match[str]) -> Value:
     if letter in "io":
         raise FormatError(position, f"'%{letter}' needs the name of a field", f"write %{{Name}}{letter}")
     if letter in _NOT_RECORDED:
-        raise FormatError(position, f"'%{letter}' ({_NOT_RECORDED[letter]}) is not recorded", "leave it out")
+        raise FormatError(position, f"'%{letter}' ({_NOT_RECORDED[letter]}) is not recorded", "use another letter")
     if letter not in _PLAIN:
         raise FormatError(position, f"'%{letter}' is not known", _USE)
     return _PLAIN[letter]

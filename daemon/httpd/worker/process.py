@@ -174,8 +174,11 @@ class _Worker:
         self._loop.run()
         self._loop.close_all()
         until = time.monotonic() + _LOG_FLUSH
-        for sink in (*self._sinks.values(), self._error_sink):
-            sink.flush(until)
+        for spec, sink in self._sinks.items():
+            if not sink.flush(until):
+                self._errors.error("log lines are lost: their target took none of them to the end", target=spec,
+                                   lines=sink.unwritten())  # fmt: skip
+        self._error_sink.flush(time.monotonic() + _LOG_FLUSH)
         return EXIT_OK
 
     def _tell(self, message: dict[str, object]) -> None:

@@ -336,3 +336,18 @@ def test_writes_of_several_threads(tmp_path: Path, make_sink: MakeSink) -> None:
 def test_a_log_that_is_off_is_refused(told: Told) -> None:
     with pytest.raises(ValueError, match="off"):
         Sink(Target("", Kind.NONE), on_recover=told.on_recover)
+
+
+def test_what_waits_is_counted(make_sink: MakeSink) -> None:
+    reader, writer = os.pipe()
+    sink = make_sink(writer)
+    sink.write(b"x" * 299_999 + b"\n")  # more than a pipe holds
+    sink.write(b"a\nb\n")
+    assert not sink.flush(time.monotonic() + 0.05)
+    assert sink.unwritten() in (2, 3)
+    data = b""
+    while not data.endswith(b"a\nb\n"):
+        data += os.read(reader, 1 << 20)
+    drain(sink)
+    assert sink.unwritten() == 0
+    os.close(reader)
