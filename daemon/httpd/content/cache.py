@@ -83,12 +83,7 @@ class Entry:
             stat = os.stat(self.path)
         except OSError:
             return False
-        if (  # `same`, without the call
-            stat.st_ctime_ns != self._ctime
-            or stat.st_ino != self._inode
-            or stat.st_size != self.body
-            or stat.st_dev != self._device
-        ):
+        if not self.same(stat):
             return False
         if now - self.checked >= TRUSTED:
             if self.root is None or not self.root.leads_to(self.relative, self.same):

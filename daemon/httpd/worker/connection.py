@@ -167,8 +167,8 @@ class Connection(Peer):
         record.begin(request, request.line, now)
         record.site = site
         tables.remember(request, site)
-        entry = site.files.get(request.path)
-        if entry is not None and request.method in entry.methods and not request.length and entry.fresh(now):
+        entry = context.responder.known(site, request, now)
+        if entry is not None and not request.length:
             entry.used = True
             if NARROWING.isdisjoint(request.fields):
                 if entry.small:
@@ -179,7 +179,7 @@ class Connection(Peer):
                 evaluate(request.fields, request.method, entry.validators, int(context.wall)) == 304
             ):
                 return self._send_entry(request, entry, 304)
-        return self._send_reply(request, context.responder.respond(site, request, context.wall, now))
+        return self._send_reply(request, context.responder.respond(site, request, context.wall, now, entry))
 
     def _send_entry(self, request: Request, entry: Entry, status: int) -> bool:
         """A head made beforehand and a body in memory."""

@@ -81,6 +81,11 @@ class Responder:
         self._files = files
         self._errors = errors
 
+    def known(self, site: Site[Mount], request: Request, now: float) -> cache.Entry | None:
+        """The entry that may answer `request`, if its file has not changed."""
+        entry = site.files.get(request.path)
+        return entry if entry is not None and request.method in entry.methods and entry.fresh(now) else None
+
     def load(self, site: Site[Mount], raw: bytes, wall: float, now: float) -> cache.Entry | None:
         """A new entry for the path `raw`, as sent; None: `respond` knows more."""
         try:
@@ -93,14 +98,18 @@ class Responder:
             self._files.add(site.files, raw, entry)
         return entry
 
-    def respond(self, site: Site[Mount], request: Request, wall: float, now: float) -> Reply:
-        """The reply to `request`.  `wall` is seconds since the epoch, `now` monotonic seconds."""
+    def respond(
+        self, site: Site[Mount], request: Request, wall: float, now: float, entry: cache.Entry | None = None
+    ) -> Reply:
+        """The reply to `request`.  `wall` is seconds since the epoch, `now` monotonic seconds.
+
+        `entry` is what `known` said of it just now.
+        """
         settings, log = site.settings, site.log
         response: Response | None = None
         made: cache.Entry | None = None
         try:
-            entry = site.files.get(request.path)
-            if entry is not None and request.method in entry.methods and entry.fresh(now):
+            if entry is not None:
                 response = _from_entry(entry)
                 settings, log = entry.settings, entry.log
             if response is None:

@@ -301,7 +301,9 @@ def test_the_general_way_looks_at_a_file_for_each_request(folder: World, monkeyp
     first.send(GET)  # fills the cache
     looks = []
     real = os.stat
-    monkeypatch.setattr("httpd.content.cache.os.stat", lambda *given: looks.append(given) or real(*given))
+    monkeypatch.setattr(
+        "httpd.content.cache.os.stat", lambda path, **more: looks.append(path) or real(path, **more)
+    )
     first.sock.sendall(GET)
     second.sock.sendall(GET)
     folder.turn()
@@ -310,6 +312,8 @@ def test_the_general_way_looks_at_a_file_for_each_request(folder: World, monkeyp
     assert len(looks) == 2
     first.send(GET + GET)
     assert len(looks) == 4
+    first.send(GET.replace(b"\r\n\r\n", b"\r\nRange: bytes=0-0,2-2\r\n\r\n"))
+    assert len(looks) == 5, "and no more often when it has to be thought about"
 
 
 def test_nothing_behind_a_close_is_answered(world: World) -> None:

@@ -33,7 +33,7 @@ class Exchange:
         self.responder = Responder(FileCache(10_000_000), ErrorLog(self.lines.append, "info", "test"))
 
     def __call__(self, site: Site[Any], request: Request, wall: float = WALL, now: float = 1.0) -> Reply:
-        return self.responder.respond(site, request, wall, now)
+        return self.responder.respond(site, request, wall, now, self.responder.known(site, request, now))
 
 
 @pytest.fixture

@@ -306,7 +306,9 @@ def test_one_look_serves_all_requests_of_a_round(make_worker: MakeWorker, monkey
     near.setblocking(False)
     looks: list[bytes] = []
     real = os.stat
-    monkeypatch.setattr("httpd.content.cache.os.stat", lambda path: looks.append(path) or real(path))
+    monkeypatch.setattr(
+        "httpd.content.cache.os.stat", lambda path, **more: looks.append(path) or real(path, **more)
+    )
     with far:
         other = PlainConnection(worker.context, near.detach(), b"127.0.0.1", 80, worker.connection._tables)
         for sock, connection in ((worker.far, worker.connection), (far, other)):

@@ -97,7 +97,7 @@ class Exchange(Client):
     def _answer(self, request: Request) -> None:
         stack = self._stack
         site = stack.table.find(request.host)
-        reply = stack.responder.respond(site, request, stack.wall, 1.0)
+        reply = stack.responder.respond(site, request, stack.wall, 1.0, stack.responder.known(site, request, 1.0))
         close = reply.close or not request.keep_alive or self._receiver.body is not None
         self._write(reply, CLOSE if close else OPEN if request.minor else KEEP_ALIVE)
 
