@@ -52,6 +52,9 @@ class Timeouts(msgspec.Struct, frozen=True, kw_only=True):
     handler: float = 0.0
     stop_delay: float = 0.0
     drain: float = 30.0
+    start: float = 30.0
+    heartbeat: float = 30.0
+    probation: float = 3.0
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
@@ -62,6 +65,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     body_memory: int = 64 * 1024
     connections: int = 10_000
     detached: int = 256
+    generations: int = 4
     file_cache: int = 64 * 1024**2
 
 

@@ -151,6 +151,26 @@ TIMEOUTS = Table(
             "On stop, go on accepting for so long while the health check already fails.",
         ),
         Key("drain", duration(zero=True), '"30s"', "Then so long to finish requests."),
+        Key(
+            "start",
+            duration(),
+            '"30s"',
+            "For a new worker to get ready. One that takes longer is ended, and what it hung in is in the error log.",
+        ),
+        Key(
+            "heartbeat",
+            duration(zero=True),
+            '"30s"',
+            "A worker that gives no sign of life for so long is ended and replaced, and what it hung in is in the "
+            "error log; 0 is never.",
+        ),
+        Key(
+            "probation",
+            duration(zero=True),
+            '"3s"',
+            "So long after a reload the old workers stand by: if a new one crashes they take over again. "
+            "Listeners that the reload removed stay open until then; 0 is no such time.",
+        ),
     ),
 )
 
@@ -171,6 +191,13 @@ LIMITS = Table(
             "what the hard limit has no room for is refused.",
         ),
         Key("detached", integer(0, 1_000_000), "256", "Sockets per worker that handlers took over or stream on."),
+        Key(
+            "generations",
+            integer(1, 100),
+            "4",
+            "Old generations of workers that may still be finishing requests behind reloads. If there are more, the "
+            "oldest has to end.",
+        ),
         Key("file_cache", size(), '"64MiB"', "Memory per worker for small files; 0 keeps none."),
     ),
     later=("connections_per_client",),

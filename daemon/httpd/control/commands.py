@@ -24,6 +24,8 @@ class Master(Protocol):
 
     def reload(self, reply: Reply) -> None: ...
 
+    def reload_for_good(self, reply: Reply) -> None: ...
+
     def hang_up(self, reply: Reply) -> None: ...
 
     def stop(self, *, now: bool, reply: Reply) -> None: ...
@@ -55,6 +57,7 @@ class Command:
     run: Run
     argument: str = ""
     flag: str = ""
+    flag_help: str = ""
     seconds: float = 60.0
 
 
@@ -66,15 +69,23 @@ def _workers(master: Master, arguments: dict[str, object], reply: Reply) -> None
         reply(Outcome(USAGE, "workers needs a number"))
 
 
+def _reload(master: Master, arguments: dict[str, object], reply: Reply) -> None:
+    if arguments.get("settled") is True:
+        master.reload_for_good(reply)
+    else:
+        master.reload(reply)
+
+
 COMMANDS: dict[str, Command] = {
     command.name: command
     for command in (
         Command("status", "show what runs", lambda master, _, reply: master.status(reply), seconds=10),
         Command("reload", "take over the changed configuration, or say why not",
-                lambda master, _, reply: master.reload(reply), seconds=120),
+                _reload, flag="settled",
+                flag_help="wait until it can't be rolled back any more: timeouts.probation longer", seconds=120),
         Command("stop", "finish the requests and end",
                 lambda master, given, reply: master.stop(now=given.get("now") is True, reply=reply),
-                flag="now", seconds=600),
+                flag="now", flag_help="at once, cutting requests off", seconds=600),
         Command("restart", "stop and start again in the same process",
                 lambda master, _, reply: master.restart(reply), seconds=600),
         Command("check", "test the configuration, also without a running server",

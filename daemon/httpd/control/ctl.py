@@ -62,7 +62,7 @@ def _parser() -> argparse.ArgumentParser:
         if command.argument:
             sub.add_argument(command.argument, type=int, metavar="N")
         if command.flag:
-            sub.add_argument(f"--{command.flag}", action="store_true", help="at once, cutting requests off")
+            sub.add_argument(f"--{command.flag}", action="store_true", help=command.flag_help)
     return parser
 
 

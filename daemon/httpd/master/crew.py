@@ -3,7 +3,6 @@
 Rules:
 
 - A worker is known by its pidfd and its channel, never by waiting for any child.
-- All signals are blocked around the fork, so that none meant for the master runs in the child's first moments.
 - What a worker says is data from an untrusted process: it can report, it can't command.
 - Nothing here waits.  What takes time has a deadline in the child's record.
 """
@@ -17,42 +16,42 @@ from collections.abc import Callable, Iterable
 from typing import Protocol
 
 from httpd.logs.errors import ErrorLog
-from httpd.master.children import BOOT_SECONDS, Action, Child, Event, Slot, State, jitter
+from httpd.master import heartbeat
+from httpd.master.children import GRACE_SECONDS, Action, Child, Event, Slot, State, jitter
 from httpd.master.generations import Generation, Stage
-from httpd.system import children, pairs, signals
+from httpd.master.listeners import revive
+from httpd.master.losses import Losses, crash, unexpected
+from httpd.master.spawning import Spawner, last_words, release
+from httpd.master.watch import Watch
+from httpd.system import children, pairs
 from httpd.system.poller import IN, Poller
-from httpd.worker.process import Order, work
+
+_FILLED = (Stage.ACTIVE, Stage.ROLL)  # stages in which an empty slot gets a new worker by itself
 
 
 class Observer(Protocol):
     """Who is told what happens to workers."""
 
-    def worker_ready(self, generation: Generation, child: Child) -> None: ...
+    def worker_ready(self, generation: Generation) -> None: ...
 
-    def worker_gone(self, generation: Generation, child: Child, how: str) -> None: ...
+    def worker_gone(self, generation: Generation, how: str, *, crashed: bool) -> None:
+        """A process is over, or could not be started."""
 
 
 class Crew:
     """All workers of one master."""
 
     def __init__(
-        self,
-        poller: Poller,
-        handlers: dict[int, Callable[[int], None]],
-        errors: ErrorLog,
-        folder: int,
-        before_work: Callable[[], None],
-        *,
-        detached: bool,
+        self, poller: Poller, handlers: dict[int, Callable[[int], None]], errors: ErrorLog, spawner: Spawner
     ) -> None:
         self._poller = poller
         self._handlers = handlers
         self._errors = errors
-        self._folder = folder
-        self._before_work = before_work
-        self._detached = detached
+        self._spawner = spawner
+        self._watch = Watch(errors, self._hangs)
         self.generations: list[Generation] = []
         self.observer: Observer | None = None
+        self.losses = Losses()
         self.strays: set[int] = set()  # other children of ours that are about to end
 
     # Filling slots
@@ -60,47 +59,27 @@ class Crew:
     def fill(self, generation: Generation, slots: Iterable[Slot] | None = None) -> None:
         """Start a worker in every empty slot that is due."""
         now = time.monotonic()
-        for slot in generation.slots if slots is None else slots:
-            if slot.child is None and now >= slot.next_start:
+        for slot in list(generation.slots if slots is None else slots):
+            if slot.child is None and now >= slot.next_start and generation.stage is not Stage.DRAINING:
                 self._spawn(generation, slot, now)
 
     def _spawn(self, generation: Generation, slot: Slot, now: float) -> None:
         try:
-            ours, theirs = pairs.control_pair()
+            child = self._spawner.spawn(generation, slot, now)
         except OSError as error:
-            self._cannot_start(slot, now, error)
+            pause = slot.died(now, 0.0, jitter())
+            slot.last_exit = f"cannot start a worker: {error.strerror}"
+            self._errors.limited("fork", 10).error("cannot start a worker", slot=slot.number, reason=error.strerror,
+                                                   again_in=f"{pause:.1f}s")  # fmt: skip
+            assert self.observer is not None
+            self.observer.worker_gone(generation, slot.last_exit, crashed=False)
             return
-        board = generation.take_board()
-        order = Order(
-            generation.config, generation.identity, slot.number, generation.number, theirs,
-            [(listener.address, listener.sockets) for listener in generation.listeners], generation.targets,
-            generation.errors, generation.scoreboard, board, generation.shares, self._folder, self._detached,
-        )  # fmt: skip
-        try:
-            with signals.blocked_signals():
-                pid = os.fork()
-                if pid == 0:
-                    self._before_work()
-                    work(order)
-        except OSError as error:
-            ours.close()
-            theirs.close()
-            generation.give_board(board)
-            self._cannot_start(slot, now, error)
-            return
-        theirs.close()
-        child = Child(pid, children.watch(pid), ours, slot.number, generation.number, now, board=board)
-        child.deadline = now + BOOT_SECONDS
         slot.child = child
-        self._watch(ours.fileno(), lambda mask: self._on_message(generation, child))
+        self._listen_to(child.channel.fileno(), lambda mask: self._on_message(generation, child))
         if child.pidfd is not None:
-            self._watch(child.pidfd, lambda mask: self._reap(generation, child))
+            self._listen_to(child.pidfd, lambda mask: self._reap(generation, child))
 
-    def _cannot_start(self, slot: Slot, now: float, error: OSError) -> None:
-        pause = slot.died(now, 0.0, jitter())
-        self._errors.limited("fork", 10).error("cannot start a worker", reason=error.strerror, again_in=f"{pause:.1f}s")
-
-    def _watch(self, fd: int, handler: Callable[[int], None]) -> None:
+    def _listen_to(self, fd: int, handler: Callable[[int], None]) -> None:
         self._handlers[fd] = handler
         self._poller.register(fd, IN)
 
@@ -147,9 +126,11 @@ class Crew:
                 child.reopening = max(0, child.reopening - 1)
             case {"event": "recycle", "reason": str() as reason}:
                 self._recycle(generation, child, reason)
+            case {"event": "listener"}:
+                revive(generation.listeners, self._errors)
             case {"event": "leaving"}:
                 self._errors.warning("worker was told to end from outside", worker=child.pid, slot=child.slot)
-                self._replace(generation, child)
+                self._replace(generation, child, "told to end from outside")
                 self.apply(generation, child, Event.DRAIN)
 
     # Replacing a worker by a new one before it goes
@@ -158,7 +139,7 @@ class Crew:
         if generation.stage is not Stage.ACTIVE or child.state is not State.SERVING:
             return
         self._errors.info("replacing worker", worker=child.pid, slot=child.slot, reason=reason)
-        generation.tired.append(child)
+        generation.tired.append((child, reason))
         self._next_tired(generation)
 
     def _next_tired(self, generation: Generation) -> None:
@@ -166,13 +147,12 @@ class Crew:
         if any(slot.replacing is not None for slot in generation.slots):
             return
         while generation.tired:
-            child = generation.tired.pop(0)
-            slot = self._replace(generation, child)
+            slot = self._replace(generation, *(oldest := generation.tired.pop(0)))
             if slot is not None:
-                slot.replacing = child
+                slot.replacing = oldest[0]
                 return
 
-    def _replace(self, generation: Generation, child: Child) -> Slot | None:
+    def _replace(self, generation: Generation, child: Child, reason: str) -> Slot | None:
         """Give the child's slot to a new worker; the child goes on without a slot."""
         for slot in generation.slots:
             if slot.child is child:
@@ -180,6 +160,7 @@ class Crew:
                 slot.child = None
                 generation.extra.append(child)
                 slot.restarts += 1
+                self.losses.note(child, reason)
                 if generation.stage is Stage.ACTIVE:
                     self.fill(generation, [slot])
                 return slot
@@ -187,39 +168,87 @@ class Crew:
 
     # What the master tells them
 
-    def apply(self, generation: Generation, child: Child, event: Event, empty: Iterable[str] = ()) -> None:
+    def apply(self, generation: Generation, child: Child, event: Event, names: Iterable[str] = ()) -> None:
         """Move a child by its table and do what the move asks for.
 
-        `empty` names the listeners whose queue a draining worker has to empty before it closes them.
+        `names` are the listeners that a worker on standby keeps, or whose queue a draining one has to empty.
         """
         drain = generation.config.timeouts.drain
         action = child.apply(event, time.monotonic(), drain)
         if action is Action.WELCOME:
             self._welcome(generation, child)
+        elif action is Action.SEND_STANDBY:
+            pairs.send(child.channel, {"do": "standby", "keep": list(names)})
+        elif action is Action.SEND_RESUME:
+            pairs.send(child.channel, {"do": "resume"})
         elif action is Action.SEND_DRAIN:
-            pairs.send(child.channel, {"do": "drain", "seconds": drain, "empty": list(empty)})
+            pairs.send(child.channel, {"do": "drain", "seconds": drain, "empty": list(names)})
         elif action is Action.SEND_STOP:
             if event is Event.DEADLINE:
                 self._errors.warning("worker did not finish in time", worker=child.pid, generation=child.generation)
             pairs.send(child.channel, {"do": "stop"})
+        elif action is Action.ABORT:
+            if event is Event.DEADLINE:
+                child.failure = f"not ready after {generation.config.timeouts.start:g} s"
+            self._errors.error("aborting worker", worker=child.pid, slot=child.slot, generation=child.generation,
+                               reason=child.failure)  # fmt: skip
+            children.kill(child.pid, child.pidfd, signal.SIGABRT)  # faulthandler tells where it stands
         elif action is Action.KILL:
-            self._errors.error("killing worker", worker=child.pid, generation=child.generation)
-            children.kill(child.pid, child.pidfd, signal.SIGKILL)
+            self._kill(generation, child)
+
+    def _hangs(self, generation: Generation, child: Child, reason: str) -> None:
+        child.failure = reason
+        self.apply(generation, child, Event.HUNG)
+
+    def _kill(self, generation: Generation, child: Child) -> None:
+        log = self._errors.limited(f"kill {child.pid}", 600)
+        log.error("killing worker", worker=child.pid, generation=child.generation)
+        if not children.kill(child.pid, child.pidfd, signal.SIGKILL) or not child.stuck:
+            child.stuck = True
+            return
+        # It has not died of the last SIGKILL: it hangs in the kernel, on a dead disk, say.  Its place need not wait.
+        for slot in generation.slots:
+            if slot.child is child and len(generation.extra) < len(generation.slots):
+                slot.child = None
+                slot.died(time.monotonic(), 0.0, jitter())
+                generation.shares.leave(slot.number)
+                generation.extra.append(child)
 
     def _welcome(self, generation: Generation, child: Child) -> None:
+        self._watch.begin(generation, child, time.monotonic())
         for slot in generation.slots:
             if slot.child is child and slot.replacing is not None:
                 old, slot.replacing = slot.replacing, None
                 self.apply(generation, old, Event.DRAIN)
                 self._next_tired(generation)
         assert self.observer is not None
-        self.observer.worker_ready(generation, child)
+        self.observer.worker_ready(generation)
 
     def drain(self, generation: Generation, empty: Iterable[str] = ()) -> None:
         """Tell every worker of a generation to finish."""
         generation.stage = Stage.DRAINING
         for child in list(generation.children):
             self.apply(generation, child, Event.DRAIN, empty)
+
+    def stand_by(self, generation: Generation, keep: Iterable[str]) -> None:
+        """Have the workers answer what is open, accept on the listeners `keep` only, and wait."""
+        generation.stage = Stage.STANDBY
+        for child in list(generation.children):
+            self.apply(generation, child, Event.STAND_BY, keep)
+
+    def resume(self, generation: Generation) -> None:
+        """Have workers on standby serve again, and fill the places of those that are gone."""
+        generation.stage = Stage.ACTIVE
+        for child in list(generation.children):
+            self.apply(generation, child, Event.RESUME)
+        self.fill(generation)
+
+    def hurry(self, generation: Generation, seconds: float) -> None:
+        """Give workers that drain only so long from now on."""
+        for child in generation.children:
+            if child.state is State.DRAINING:
+                child.deadline = min(child.deadline, time.monotonic() + seconds + GRACE_SECONDS)
+                pairs.send(child.channel, {"do": "drain", "seconds": seconds, "empty": []})
 
     def stop(self, generation: Generation) -> None:
         """Tell every worker of a generation to end now."""
@@ -250,14 +279,20 @@ class Crew:
         was = child.state
         child.apply(Event.EXIT, time.monotonic(), 0.0)
         self._forget(child.channel.fileno())
-        child.channel.close()
         if child.pidfd is not None:
             self._forget(child.pidfd)
-            os.close(child.pidfd)
+        self._log_last_words(child)
+        release(child)
         generation.give_board(child.board)
-        self._bury(generation, child, was, child.failure or status.text)
+        self._bury(generation, child, was, status)
 
-    def _bury(self, generation: Generation, child: Child, was: State, how: str) -> None:
+    def _log_last_words(self, child: Child) -> None:
+        words = last_words(child)
+        if words:
+            self._errors.error(f"where worker {child.pid} stood\n{words}")
+
+    def _bury(self, generation: Generation, child: Child, was: State, status: children.ExitStatus) -> None:
+        how = self.losses.reason(child, was, status)
         if child in generation.extra:
             generation.extra.remove(child)
         for slot in generation.slots:
@@ -267,15 +302,19 @@ class Crew:
                 generation.shares.leave(slot.number)
                 slot.child = None
                 slot.last_exit = how
-                if generation.stage is not Stage.DRAINING:
+                if unexpected(child, was):
                     self._lost(generation, slot, child, how)
+        if was is State.DRAINING and status.code != 0:
+            self._errors.warning("worker died before its requests were over", worker=child.pid,
+                                 generation=child.generation, reason=how)  # fmt: skip
         assert self.observer is not None
-        self.observer.worker_gone(generation, child, how)
+        self.observer.worker_gone(generation, how, crashed=crash(child, was, status))
 
     def _lost(self, generation: Generation, slot: Slot, child: Child, how: str) -> None:
         now = time.monotonic()
         pause = slot.died(now, now - child.started, jitter())
         slot.restarts += 1
+        self.losses.note(child, how)
         log = self._errors if slot.deaths <= 3 else self._errors.limited(f"lost {slot.number}", 10)
         log.error("worker ended", worker=child.pid, slot=slot.number, generation=generation.number, reason=how,
                   again_in=f"{pause:.1f}s")  # fmt: skip
@@ -286,15 +325,24 @@ class Crew:
         """When `tick` has something to do next (monotonic seconds)."""
         due = [child.deadline for generation in self.generations for child in generation.children]
         for generation in self.generations:
-            if generation.stage in (Stage.ACTIVE, Stage.ROLL):
+            if generation.stage in _FILLED:
                 due += [slot.next_start for slot in generation.slots if slot.child is None]
-        return min(due, default=float("inf"))
+        return min([*due, self._watch.due])
 
     def tick(self, now: float) -> None:
-        """Deadlines that have passed, slots that may be filled."""
-        for generation in self.generations:
+        """Deadlines that have passed, slots that may be filled, signs of life."""
+        for generation in list(self.generations):
             for child in list(generation.children):
                 if now >= child.deadline:
                     self.apply(generation, child, Event.DEADLINE)
-            if generation.stage in (Stage.ACTIVE, Stage.ROLL):
+            if generation.stage in _FILLED:
                 self.fill(generation)
+        if now >= self._watch.due:
+            self._watch.look(self.generations, now)
+
+    def forgive(self, seconds: float, now: float) -> None:
+        """The master itself did not run for so long: that time counts for nobody."""
+        for generation in self.generations:
+            for child in generation.children:
+                child.deadline += seconds
+                heartbeat.forgive(child.pulse, now)

@@ -25,6 +25,7 @@ class Stage(enum.Enum):
     CANARY = "canary"
     ROLL = "roll"
     ACTIVE = "active"
+    STANDBY = "standby"
     DRAINING = "draining"
     GONE = "gone"
 
@@ -43,7 +44,7 @@ class Generation:
     stage: Stage = Stage.CANARY
     extra: list[Child] = field(default_factory=list)  # children that hold no slot any more
     started: float = 0.0  # wall clock
-    tired: list[Child] = field(default_factory=list)  # waiting to be replaced
+    tired: list[tuple[Child, str]] = field(default_factory=list)  # waiting to be replaced, and why
     boards: list[int] = field(default_factory=list)  # free places on the scoreboard
 
     @property
@@ -88,12 +89,16 @@ def make_generation(
     number: int, config: schema.Config, identity: Identity | None, listeners: list[Listener]
 ) -> Generation:
     """A generation without workers.  Opens its log files; raises OSError with the file's name."""
-    targets, errors = open_targets(config)
     places = 2 * config.server.max_workers  # a worker and the one that replaces it
+    scoreboard, shares = Scoreboard(places), Shares(config.server.max_workers)
+    try:
+        targets, errors = open_targets(config)
+    except OSError:
+        shares.close()
+        raise
     return Generation(
-        number, config, identity, listeners, targets, errors, Scoreboard(places),
-        Shares(config.server.max_workers), [Slot(index) for index in range(worker_count(config))],
-        started=time.time(), boards=list(range(places)),
+        number, config, identity, listeners, targets, errors, scoreboard, shares,
+        [Slot(index) for index in range(worker_count(config))], started=time.time(), boards=list(range(places)),
     )  # fmt: skip
 
 

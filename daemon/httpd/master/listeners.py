@@ -6,6 +6,7 @@ Rules:
 - An address keeps its socket as long as it is configured: its queue survives every reload.
 - IPv6 sockets are V6ONLY always, so what a socket takes does not depend on a sysctl.
 - A path of a unix socket is taken over only if nobody answers on it, and removed only if it is still ours.
+- A worker can stop a shared socket for everybody, by shutdown; the master can make it listen again.
 """
 
 from __future__ import annotations
@@ -15,13 +16,17 @@ import errno
 import os
 import socket
 import stat
+import struct
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from httpd.config.schema import Address
+from httpd.logs.errors import ErrorLog
 from httpd.worker.checker import Endpoint
 
+_LISTEN = 10  # TCP_LISTEN, the state in tcp_info
 BACKLOG = 4096  # the kernel cuts it to net.core.somaxconn
 
 
@@ -55,17 +60,60 @@ class Listener:
                 if (status.st_dev, status.st_ino) == self.inode:
                     Path(path).unlink()
 
+    def revive(self) -> list[str]:
+        """Make those sockets listen again that were shut down; returns their names.  Raises OSError."""
+        revived = []
+        for sock in self.sockets:
+            if sys.platform != "linux" or sock.family == socket.AF_UNIX:
+                continue
+            if sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] != _LISTEN:
+                sock.listen(BACKLOG)
+                revived.append(_name(sock))
+        return revived
+
+    @property
+    def astray(self) -> bool:
+        """Whether nobody can connect any more because the path of a unix socket is gone, or is another's."""
+        if self.inode is None:
+            return False
+        try:
+            status = os.lstat(self.endpoints[0].path)
+        except OSError:
+            return True
+        return (status.st_dev, status.st_ino) != self.inode
+
+    @property
+    def queues(self) -> list[tuple[str, int, int]]:
+        """Of each TCP socket: its name, how many connections wait to be accepted, and how many may."""
+        found = []
+        for sock in self.sockets:
+            if sys.platform == "linux" and sock.family != socket.AF_UNIX:
+                info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 32)
+                found.append((_name(sock), *struct.unpack_from("=II", info, 24)))
+        return found
+
     @property
     def names(self) -> list[str]:
         """What the sockets are bound to, for people; with the real port where 0 was asked for."""
-        found = []
-        for sock in self.sockets:
-            name = sock.getsockname()
-            if sock.family == socket.AF_UNIX:
-                found.append(f"unix:{name}")
-            else:
-                found.append(f"[{name[0]}]:{name[1]}" if ":" in name[0] else f"{name[0]}:{name[1]}")
-        return found
+        return [_name(sock) for sock in self.sockets]
+
+
+def _name(sock: socket.socket) -> str:
+    name = sock.getsockname()
+    if sock.family == socket.AF_UNIX:
+        return f"unix:{name}"
+    return f"[{name[0]}]:{name[1]}" if ":" in name[0] else f"{name[0]}:{name[1]}"
+
+
+def revive(listeners: Sequence[Listener], errors: ErrorLog) -> None:
+    """A worker says that a listener was shut down.  It may be wrong or lying, so look."""
+    for listener in listeners:
+        try:
+            for name in listener.revive():
+                errors.error("a worker had shut down a listener: it listens again", listener=name)
+        except OSError as error:
+            errors.error("a listener was shut down and can't be revived", listener=listener.address.text,
+                         reason=error.strerror)  # fmt: skip
 
 
 def bind_all(
@@ -78,7 +126,7 @@ def bind_all(
 
     `note` is told what is left out (no IPv6 in the kernel).  Raises BindError; nothing that was opened stays open then.
     """
-    by_endpoints = {listener.endpoints: listener for listener in kept}
+    by_endpoints = {listener.endpoints: listener for listener in kept if not listener.astray}
     result: list[Listener] = []
     fresh: list[Listener] = []
     try:

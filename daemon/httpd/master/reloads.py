@@ -5,27 +5,32 @@ Rules:
 - One thing at a time.  Reloads that are asked for while one runs collapse into a single next one, and everybody who
   asked gets an answer.
 - Whatever becomes of a reload, the service manager is told that it is over, and `last` says how it ended.
+- For some seconds behind a reload it can still be undone (`master.probation`).  A further reload, or the end of the
+  server, does not wait for that.
 """
 
 from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from httpd.config import schema
 from httpd.control.commands import Reply
-from httpd.control.wire import DONE, REFUSED, Outcome
+from httpd.control.wire import DONE, REFUSED, ROLLED_BACK, Outcome
 from httpd.logs.errors import ErrorLog
 from httpd.master import report
 from httpd.master.crew import Crew
-from httpd.master.generations import Generation
+from httpd.master.generations import Generation, Stage
 from httpd.master.listeners import Listener
+from httpd.master.probation import Probation
 from httpd.master.transition import CheckProcess, Failure, Step, Transition
 from httpd.system.poller import Poller
 from httpd.system.systemd import Notifier
 from httpd.worker import checker
 
+_HURRY_SECONDS = 2.0  # what the oldest of too many generations gets
+_NEVER = float("inf")
 _BUSY = Outcome(REFUSED, "not now: the server starts, reloads or stops")
 
 
@@ -58,6 +63,8 @@ class Reloads:
         self._numbers = 0
         self._transition: Transition | None = None
         self._check: CheckProcess | None = None
+        self._probation: Probation | None = None
+        self._unsettled: list[tuple[Reply, Outcome]] = []  # who wants to know how the probation ends
         self._replies: list[Reply] = []
         self._again: list[Reply] = []
 
@@ -69,12 +76,36 @@ class Reloads:
     @property
     def deadline(self) -> float:
         """When `expire` has something to do (monotonic seconds)."""
-        return float("inf") if self._check is None else self._check.deadline
+        check = _NEVER if self._check is None else self._check.deadline
+        return check if self._probation is None else min(check, self._probation.deadline)
 
     def expire(self, now: float) -> None:
-        """Give up a check that takes too long."""
+        """Give up a check that takes too long; end a probation that was passed."""
         if self._check is not None and now >= self._check.deadline:
             self._check.expire()
+        if self._probation is not None and now >= self._probation.deadline:
+            self._settle()
+
+    def forgive(self, seconds: float) -> None:
+        """The master itself did not run for so long."""
+        if self._check is not None:
+            self._check.deadline += seconds
+        if self._probation is not None:
+            self._probation.deadline += seconds
+
+    def worker_ready(self, generation: Generation) -> None:
+        """A worker serves."""
+        transition = self.transition_of(generation)
+        if transition is not None:
+            transition.worker_ready()
+
+    def worker_gone(self, generation: Generation, how: str, *, crashed: bool) -> None:
+        """A worker is over, or could not be started."""
+        transition, probation = self.transition_of(generation), self._probation
+        if transition is not None:
+            transition.worker_gone(how)
+        elif probation is not None and probation.new is generation and probation.failed(crashed=crashed):
+            self._roll_back(probation, how)
 
     def transition_of(self, generation: Generation) -> Transition | None:
         """The transition that `generation` is made by, while it runs."""
@@ -94,13 +125,61 @@ class Reloads:
             self._transition = None
             if failure is None:
                 assert transition.generation is not None
-                self.active = transition.generation
+                self._settle(transition.generation.listeners)
+                old, self.active = self.active, transition.generation
                 self._activated(self.active)
+                self._put_on_probation(old, self.active)
             ended(transition, failure)
 
         transition = Transition(self._crew, self.errors, self._numbers, self.active, over)
         self._transition = transition
         transition.go_on(verdict, kept)
+
+    # Behind a reload
+
+    def _put_on_probation(self, old: Generation | None, new: Generation) -> None:
+        if old is None:
+            return
+        seconds = new.config.timeouts.probation
+        self._probation = Probation(self._crew, old, new, time.monotonic() + seconds)
+        if seconds:
+            self._probation.begin()
+        else:
+            self._settle()
+
+    def _settle(self, kept: Sequence[Listener] = ()) -> None:
+        """What the last reload did stays; `kept` are the listeners of the generation behind it, if there is one."""
+        probation, self._probation = self._probation, None
+        if probation is None:
+            return
+        probation.settle(kept)
+        self._tell_unsettled(None)
+        draining = [generation for generation in self._crew.generations if generation.stage is Stage.DRAINING]
+        for oldest in draining[: -probation.new.config.limits.generations]:
+            self.errors.warning("too many old generations: the oldest has to end", generation=oldest.number,
+                                seconds=_HURRY_SECONDS)  # fmt: skip
+            self._crew.hurry(oldest, _HURRY_SECONDS)
+
+    def _roll_back(self, probation: Probation, how: str) -> None:
+        self._probation = None
+        if self._transition is not None:
+            self._transition.abort("the generation before it was rolled back meanwhile")
+        text = f"rolled back to generation {probation.old.number}: a new worker was lost: {how}"
+        self.errors.error("rolled back", generation=probation.old.number, failed=probation.new.number, reason=how)
+        self.active = probation.old
+        probation.roll_back()
+        self._activated(self.active)
+        outcome = Outcome(ROLLED_BACK, text, {"step": "probation"})
+        self._note(outcome, 0.0)
+        self._notifier.ready(report.status_line(self.active, self.last))
+        self._tell_unsettled(outcome)
+
+    def _tell_unsettled(self, outcome: Outcome | None) -> None:
+        unsettled, self._unsettled = self._unsettled, []
+        for reply, earlier in unsettled:
+            reply(outcome or earlier)
+
+    # The test, and the reload
 
     def run_check(self, done: Callable[[checker.Verdict], None]) -> None:
         """Check the configuration in a child; `done` gets the verdict."""
@@ -126,6 +205,17 @@ class Reloads:
             reply(Outcome(REFUSED if problems else DONE, text, {"problems": problems}))
 
         self.run_check(done)
+
+    def reload_for_good(self, reply: Reply) -> None:
+        """The same; the reply waits until it can't be rolled back any more."""
+
+        def wait(outcome: Outcome) -> None:
+            if outcome.code == DONE and self._probation is not None:
+                self._unsettled.append((reply, outcome))
+            else:
+                reply(outcome)
+
+        self.reload(wait)
 
     def reload(self, reply: Reply) -> None:
         """CHECK -> BIND -> CANARY -> ROLL, or nothing."""
@@ -158,7 +248,8 @@ class Reloads:
             else:
                 self._refused(failure, time.monotonic() - began)
 
-        self._begin(verdict, before.listeners, ended)
+        open_still = [] if self._probation is None else self._probation.given_up
+        self._begin(verdict, [*before.listeners, *open_still], ended)
 
     def _succeeded(self, before: Generation, marks: list[tuple[str, float]], seconds: float) -> None:
         changes = report.changes(before, self.active)
@@ -174,10 +265,7 @@ class Reloads:
         self._ended(failure.outcome, seconds)
 
     def _ended(self, outcome: Outcome, seconds: float) -> None:
-        self.last = {
-            "ok": outcome.code == DONE, "code": outcome.code, "text": outcome.text, "at": time.time(),
-            "seconds": round(seconds, 3),
-        }  # fmt: skip
+        self._note(outcome, seconds)
         if not self.closed:
             self._notifier.ready(report.status_line(self.active, self.last))
         replies, self._replies = self._replies, []
@@ -186,9 +274,16 @@ class Reloads:
         if again:
             self.reload(functools.partial(_reply_all, again))
 
+    def _note(self, outcome: Outcome, seconds: float) -> None:
+        self.last = {
+            "ok": outcome.code == DONE, "code": outcome.code, "text": outcome.text, "at": time.time(),
+            "seconds": round(seconds, 3),
+        }  # fmt: skip
+
     def give_up(self) -> None:
         """The server ends: whatever is under way is cancelled, nothing new begins."""
         self.closed = True
+        self._settle()
         if self._check is not None:
             self._check.cancel()
             self._check = None

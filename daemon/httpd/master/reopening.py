@@ -15,7 +15,7 @@ from httpd.master.generations import Generation, close_targets, open_targets
 from httpd.system import pairs
 
 _FDS = 60  # descriptors in one message
-_WRITING = (State.STARTING, State.SERVING, State.DRAINING)
+_WRITING = (State.STARTING, State.SERVING, State.STANDBY, State.DRAINING)
 
 
 def reopen(crew: Crew, errors: ErrorLog) -> Outcome | None:

@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
-
-import psutil
 
 from httpd import __version__
 from httpd.config import schema
 from httpd.control.wire import DONE, Outcome
 from httpd.master.children import Child, State
 from httpd.master.generations import Generation
+from httpd.master.losses import Losses
+from httpd.system.usage import footprint, listen_overflows
+
+_SHOWN = 5  # replaced workers in the status for people
 
 
 def status(
     active: Generation | None,
     generations: Sequence[Generation],
     last_reload: Mapping[str, object],
+    losses: Losses,
     since: float,
     *,
     stopping: bool,
@@ -44,13 +48,21 @@ def status(
         "wanted_workers": len(slots),
         "restarts": sum(slot.restarts for slot in slots),
         "last_exits": [{"slot": slot.number, "reason": slot.last_exit} for slot in slots if slot.last_exit],
+        "replaced": losses.count,
+        "replacements": [dataclasses.asdict(loss) for loss in losses.last],
+        "queues": [
+            {"listener": name, "waiting": waiting, "limit": limit}
+            for listener in (active.listeners if active is not None and not stopping else ())
+            for name, waiting, limit in listener.queues
+        ],
+        "listen_overflows": listen_overflows(),
         "workers": sorted(workers, key=lambda worker: (worker["generation"], worker["slot"])),
     }
 
 
 def _worker(generation: Generation, child: Child, now: float) -> dict[str, Any]:
     figures = generation.scoreboard.read(child.board)
-    cpu, memory = _usage(child.pid)
+    cpu, memory = footprint(child.pid)
     return {
         "pid": child.pid,
         "slot": child.slot,
@@ -64,17 +76,6 @@ def _worker(generation: Generation, child: Child, now: float) -> dict[str, Any]:
         "cpu": cpu,
         "memory": memory,
     }
-
-
-def _usage(pid: int) -> tuple[float, int]:
-    """CPU seconds and resident bytes; zeros for a process that is just gone."""
-    try:
-        process = psutil.Process(pid)
-        with process.oneshot():
-            times = process.cpu_times()
-            return round(times.user + times.system, 2), process.memory_info().rss
-    except psutil.Error:
-        return 0.0, 0
 
 
 def status_text(data: Mapping[str, Any]) -> str:
@@ -91,7 +92,13 @@ def status_text(data: Mapping[str, Any]) -> str:
         verdict = "done" if reload["ok"] else "refused"
         first, *_ = reload["text"].splitlines() or [""]
         lines.append(f"reload    {verdict} {_span(time.time() - reload['at'])} ago: {first}")
-    lines += [f"lost      worker {died['slot']}: {died['reason']}" for died in data["last_exits"]]
+    lines += [
+        f"replaced  worker {loss['slot']} of generation {loss['generation']} {_span(time.time() - loss['at'])} ago: "
+        f"{loss['reason']}"
+        for loss in data["replacements"][-_SHOWN:]
+    ]
+    hidden = data["replaced"] - min(_SHOWN, len(data["replacements"]))
+    lines += [f"          and {hidden} before"] if hidden else []
     lines.append(f"{'worker':>6} {'gen':>4} {'pid':>8}  {'state':<9} {'up':>8} {'requests':>10} {'open':>6} "
                  f"{'cpu':>8} {'memory':>9}")  # fmt: skip
     return "\n".join(lines + [_worker_line(worker) for worker in data["workers"]])

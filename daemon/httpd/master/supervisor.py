@@ -13,7 +13,9 @@ from __future__ import annotations
 
 import os
 import time
+from collections import deque
 from collections.abc import Callable
+from typing import Any
 
 from httpd.control.commands import SIGNALS, Reply, perform
 from httpd.control.endpoint import Endpoint
@@ -21,11 +23,12 @@ from httpd.control.wire import DONE, REFUSED, Outcome
 from httpd.logs.errors import ErrorLog
 from httpd.logs.stderr import NonBlockingWriter
 from httpd.master import reopening, report
-from httpd.master.children import Child
 from httpd.master.crew import Crew
+from httpd.master.ending import Ending
 from httpd.master.generations import Generation, Stage
 from httpd.master.listeners import Listener
 from httpd.master.reloads import Reloads
+from httpd.master.spawning import Spawner
 from httpd.master.transition import Failure
 from httpd.master.waits import Waits
 from httpd.system import signals
@@ -34,10 +37,14 @@ from httpd.system.poller import IN, Poller, make_poller
 from httpd.system.systemd import Notifier
 from httpd.worker import checker
 
-EXIT_OK, EXIT_UNAVAILABLE, EXIT_NO_PERMISSION = 0, 69, 77
+EXIT_OK, EXIT_UNAVAILABLE, EXIT_DEFECT, EXIT_NO_PERMISSION = 0, 69, 70, 77
 _FLUSH_AGAIN = 0.2  # seconds until a full error log is tried again
 _REOPEN_SECONDS = 10.0
 _RESIZE_SECONDS = 90.0
+_STALL = 1.0  # seconds; who is late by more did not run
+_LOOK_SECONDS = 5.0  # between two looks for the paths of unix sockets
+_DEFECTS, _DEFECTS_SECONDS = 3, 10.0  # so many in such a time are too many
+_NEVER = float("inf")
 _START_AGAIN = 0.05  # seconds until an address that is in use is tried again
 
 
@@ -79,24 +86,20 @@ class Supervisor:
         self._handlers: dict[int, Callable[[int], None]] = {}
         # Held by its descriptor: workers can be started also when somebody has cleaned the run folder away.
         folder = os.open(run_dir.empty_folder(), os.O_RDONLY | os.O_DIRECTORY)
-        self.crew = Crew(
-            self._poller, self._handlers, self.errors, folder, self._close_in_child, detached=detached
-        )
-        self.crew.observer = self
+        spawner = Spawner(folder, self._close_in_child, detached=detached)
+        self.crew = Crew(self._poller, self._handlers, self.errors, spawner)
         self.reloads = Reloads(
             self.crew, self._poller, self._handlers, source, notifier, self.errors, self._activated
         )
+        self.crew.observer = self.reloads
         self.since = time.time()
         self._waits = Waits()
         self._start_until = time.monotonic() + patience
-        self._start_again = float("inf")
-        self._stop_at = float("inf")  # when a stop that was delayed begins to drain
-        self.stopping = False
-        self._interrupts = 0
-        self._restart = False
-        self._next_run_dir = str(run_dir.path)  # behind a restart
+        self._start_again = _NEVER
+        self.ending = Ending(self.crew, self.reloads, self._waits, notifier, self.errors, str(run_dir.path))
+        self._next_look = _NEVER  # for paths of unix sockets
+        self._defects: deque[float] = deque(maxlen=_DEFECTS)  # when they happened (monotonic seconds)
         self._code = EXIT_OK
-        self._over = False
         self._endpoint: Endpoint | None = None
 
     def _close_in_child(self) -> None:
@@ -114,44 +117,84 @@ class Supervisor:
         self._handlers[self._wakeup.fd] = self._on_signal
         self._poller.register(self._wakeup.fd, IN)
         self.reloads.start(self._verdict, self._kept, self._on_start)
-        while not self._over:
-            for fd, mask in self._poller.poll(self._timeout()):
+        now = time.monotonic()
+        while not self.ending.over:
+            timeout = self._timeout()
+            events = self._poller.poll(timeout)
+            before, now = now, time.monotonic()
+            if now - before > timeout + _STALL and timeout >= 0:
+                self._forgive(now - before - timeout, now)
+            for fd, mask in events:
                 handler = self._handlers.get(fd)
                 if handler is not None:
-                    handler(mask)
-            self._tick(time.monotonic())
+                    self._guarded(handler, mask)
+            self._guarded(self._tick, now)
         self._endpoint.close()
         self._writer.flush()
-        listeners = self.reloads.active.listeners if self._restart and self.reloads.active is not None else []
-        return self._code, listeners
+        return self._code, self.ending.handed_on
+
+    def _guarded(self, action: Callable[[Any], None], argument: int | float) -> None:
+        """A defect costs what was being done, not the service; when there is no end of them it ends in order."""
+        try:
+            action(argument)
+        except Exception as error:
+            self.errors.error("defect in the master", exception=error)
+            now = time.monotonic()
+            self._defects.append(now)
+            if len(self._defects) < _DEFECTS or now - self._defects[0] > _DEFECTS_SECONDS:
+                return
+            if self._code == EXIT_DEFECT:  # it can't even end in order; the workers do so by themselves
+                self.ending.over = True
+            self._code = EXIT_DEFECT
+            self._defects.clear()
+            self.errors.error("too many defects: the server ends, to be started anew")
+            self.ending.stop(now=False, reply=nobody)
+
+    def _forgive(self, seconds: float, now: float) -> None:
+        self.errors.notice("stalled: what was due meanwhile is put off", seconds=f"{seconds:.1f}")
+        self.crew.forgive(seconds, now)
+        self.reloads.forgive(seconds)
 
     def _timeout(self) -> float:
         assert self._endpoint is not None
-        due = [self.crew.deadline(), self._endpoint.deadline, self._stop_at, self._start_again, self.reloads.deadline]
-        due.append(self._waits.deadline)
+        due = [self.crew.deadline(), self._endpoint.deadline, self.ending.due, self._start_again,
+               self.reloads.deadline, self._waits.deadline, self._next_look]  # fmt: skip
         now = time.monotonic()
         if self._writer.pending:
             due.append(now + _FLUSH_AGAIN)
         first = min(due)
-        return -1 if first == float("inf") else max(0.0, first - now)
+        return -1 if first == _NEVER else max(0.0, first - now)
 
     def _tick(self, now: float) -> None:
         assert self._endpoint is not None
-        self._writer.flush()
+        self._flush_log()
         self._endpoint.sweep(now)
         self.reloads.expire(now)
         if now >= self._start_again:
-            self._start_again = float("inf")
+            self._start_again = _NEVER
             self.reloads.start(self._verdict, self._kept, self._on_start)
-        if now >= self._stop_at:
-            self._stop_at = float("inf")
-            self._drain_all()
         self.crew.tick(now)
         self._bury_generations()
+        if now >= self._next_look:
+            self._next_look = now + _LOOK_SECONDS
+            self._look_for_paths()
+        self.ending.tick(now)
         self._waits.answer(now)
-        if self.stopping and self._stop_at == float("inf") and not self.crew.generations:
-            self._over = True
-            self._waits.answer(now)
+
+    def _flush_log(self) -> None:
+        self._writer.flush()
+        if self._writer.dropped and not self._writer.pending:
+            lines, self._writer.dropped = self._writer.dropped, 0
+            self.errors.warning("log lines were lost", lines=lines)
+
+    def _look_for_paths(self) -> None:
+        active = self.reloads.active
+        for listener in active.listeners if active is not None else ():
+            if listener.astray:
+                self.errors.limited(f"astray {listener.address.text}", 600).error(
+                    "nobody can connect: the path of the unix socket is gone; a reload makes it again",
+                    listener=listener.address.text,
+                )  # fmt: skip
 
     def _bury_generations(self) -> None:
         for generation in list(self.crew.generations):
@@ -179,14 +222,14 @@ class Supervisor:
             self._started(EXIT_OK, "")
             return
         now = time.monotonic()
-        if failure is not None and failure.in_use and now < self._start_until and not self.stopping:
+        if failure is not None and failure.in_use and now < self._start_until and not self.ending.stopping:
             self._start_again = now + _START_AGAIN
             return
         reason = "" if failure is None else failure.reason
-        if not self.stopping:  # else it was told to end before it was up, and does so
+        if not self.ending.stopping:  # else it was told to end before it was up, and does so
             self._code = EXIT_NO_PERMISSION if failure is not None and failure.permission else EXIT_UNAVAILABLE
             self.errors.error("cannot start", reason=reason)
-            self.stopping = True
+            self.ending.stopping = True
         self._started(self._code, reason)
         for generation in list(self.crew.generations):
             self.crew.stop(generation)
@@ -194,23 +237,18 @@ class Supervisor:
     def _activated(self, generation: Generation) -> None:
         self._writer.reopen(generation.errors.fd)
         self.errors.set_level(generation.config.log.level)
-
-    def worker_ready(self, generation: Generation, child: Child) -> None:
-        """Crew: a worker serves."""
-        transition = self.reloads.transition_of(generation)
-        if transition is not None:
-            transition.worker_ready(child)
-
-    def worker_gone(self, generation: Generation, child: Child, how: str) -> None:
-        """Crew: a worker's process is over."""
-        transition = self.reloads.transition_of(generation)
-        if transition is not None:
-            transition.worker_gone(child, how)
+        has_paths = any(listener.inode for listener in generation.listeners)
+        self._next_look = time.monotonic() + _LOOK_SECONDS if has_paths else _NEVER
 
     def reload(self, reply: Reply) -> None:
         """Take over the changed configuration, or say why not."""
         self._restore_run_dir()
         self.reloads.reload(reply)
+
+    def reload_for_good(self, reply: Reply) -> None:
+        """The same, and wait until it can't be rolled back any more."""
+        self._restore_run_dir()
+        self.reloads.reload_for_good(reply)
 
     def hang_up(self, reply: Reply) -> None:
         """HUP: a reload; but without a configuration file the terminal is gone, and with it who wanted the server."""
@@ -221,7 +259,7 @@ class Supervisor:
 
     def _restore_run_dir(self) -> None:
         """Somebody has cleaned the run folder away: make it again, so that httpd-ctl finds the server."""
-        if self.run_dir.control_path.exists() or self._endpoint is None or self.stopping:
+        if self.run_dir.control_path.exists() or self._endpoint is None or self.ending.stopping:
             return
         try:
             self.run_dir.prepare()
@@ -242,8 +280,9 @@ class Supervisor:
 
     def status(self, reply: Reply) -> None:
         """What runs."""
-        data = report.status(self.reloads.active, self.crew.generations, self.reloads.last, self.since,
-                             stopping=self.stopping)  # fmt: skip
+        data = report.status(self.reloads.active, self.crew.generations, self.reloads.last,
+                             self.crew.losses, self.since,
+                             stopping=self.ending.stopping)  # fmt: skip
         reply(Outcome(DONE, report.status_text(data), data))
 
     def reopen(self, reply: Reply) -> None:
@@ -266,7 +305,7 @@ class Supervisor:
         """Have `count` workers in the active generation."""
         generation = self.reloads.active
         refusal = ""
-        if generation is None or self.stopping or self.reloads.busy:
+        if generation is None or self.ending.stopping or self.reloads.busy:
             refusal = "not now: the server starts, reloads or stops"
         elif not 1 <= count <= generation.config.server.max_workers:
             refusal = f"{count} workers: must be 1 to server.max_workers ({generation.config.server.max_workers})"
@@ -287,64 +326,14 @@ class Supervisor:
 
     def interrupt(self, reply: Reply) -> None:
         """INT: the first is a graceful stop, the second stops now."""
-        self._interrupts += 1
-        self.stop(now=self._interrupts > 1, reply=reply)
+        self._start_again = _NEVER
+        self.ending.interrupt(reply)
 
     def stop(self, *, now: bool, reply: Reply) -> None:
         """End: after the requests, or at once."""
-        if self._restart:
-            self._restart = False
-            self._close_listeners()
-        self._end(now=now, reply=reply, text="stopped")
+        self._start_again = _NEVER
+        self.ending.stop(now=now, reply=reply)
 
     def restart(self, reply: Reply) -> None:
-        """Check, stop, and start again in this process; the listening sockets stay open meanwhile."""
-        if self.stopping or self.reloads.busy:
-            reply(Outcome(REFUSED, "not now: the server starts, reloads or stops"))
-            return
-
-        def done(verdict: checker.Verdict) -> None:
-            if verdict.problems:
-                reply(Outcome(REFUSED, "\n".join(verdict.problems)))
-            elif not self.stopping and verdict.config is not None:
-                self._next_run_dir = verdict.config.server.run_dir
-                self._restart = True
-                self._notifier.reloading("restarting", time.monotonic_ns() // 1000)
-                self._end(now=False, reply=reply, text="restarting")
-
-        self.reloads.run_check(done)
-
-    def _end(self, *, now: bool, reply: Reply, text: str) -> None:
-        def ended() -> Outcome | None:
-            return Outcome(DONE, text, {"pid": os.getpid(), "run_dir": self._next_run_dir}) if self._over else None
-
-        self._waits.add(ended, reply, float("inf"))
-        first = not self.stopping
-        self.stopping = True
-        if first:
-            self._start_again = float("inf")
-            self.errors.notice(text.replace("stopped", "stopping"), now=now)
-            if not self._restart:
-                self._notifier.stopping(text)
-            self.reloads.give_up()
-            active = self.reloads.active
-            delay = active.config.timeouts.stop_delay if active is not None else 0.0
-            self._stop_at = time.monotonic() + delay
-        if now:
-            self._stop_at = float("inf")
-            self._close_listeners()
-            for generation in list(self.crew.generations):
-                self.crew.stop(generation)
-
-    def _close_listeners(self) -> None:
-        if self.reloads.active is not None and not self._restart:
-            for listener in self.reloads.active.listeners:
-                listener.close()
-
-    def _drain_all(self) -> None:
-        """Our copies of the listeners go first: then what is queued belongs to the workers, who empty the queue."""
-        self._close_listeners()
-        active = self.reloads.active
-        names = [] if active is None or self._restart else [listener.address.text for listener in active.listeners]
-        for generation in list(self.crew.generations):
-            self.crew.drain(generation, names if generation is active else ())
+        """Check, stop, and start again in this process."""
+        self.ending.restart(reply)

@@ -1,6 +1,6 @@
 """A start or a reload as a transaction.
 
-    CHECK -> BIND -> CANARY -> ROLL -> done: the new generation is ACTIVE, the old one drains
+    CHECK -> BIND -> CANARY -> ROLL -> done: the new generation is ACTIVE, the old one stands by (`master.probation`)
       |       |        |        |
       +-------+--------+--------+--> failed: what is new goes away, what is old was never touched
 
@@ -10,6 +10,7 @@ Rules:
 - CHECK runs in a child (`worker.checker`); this process parses no TOML and touches no folder of a site.
 - BIND opens everything new before anything is closed.
 - One worker goes ahead (the canary).  Only when it has said READY are the others started.
+- A start has nothing to fall back to: it goes on with what workers it gets.
 - Every step has a deadline; the failure of a step says which step it was and why.
 """
 
@@ -24,10 +25,11 @@ from dataclasses import dataclass
 
 from httpd.control.wire import REFUSED, ROLLED_BACK, Outcome
 from httpd.logs.errors import ErrorLog
-from httpd.master.children import Child, Event, State
+from httpd.master.children import State
 from httpd.master.crew import Crew
 from httpd.master.generations import Generation, Stage, make_generation
 from httpd.master.listeners import BindError, Listener, bind_all, dropped
+from httpd.master.probation import dismiss
 from httpd.system import children
 from httpd.system.poller import IN, Poller
 from httpd.worker import checker
@@ -150,15 +152,14 @@ class Transition:
         try:
             self.generation = make_generation(self._number, verdict.config, verdict.identity, listeners)
         except OSError as error:
-            self._fail(f"{error.filename}: {error.strerror}", permission=isinstance(error, PermissionError))
+            what = error.filename or "a new generation can't be set up"
+            self._fail(f"{what}: {error.strerror}", permission=isinstance(error, PermissionError))
             return
         self._crew.generations.append(self.generation)
         self._next(Step.CANARY)
         self._crew.fill(self.generation, self.generation.slots[:1])
-        if self.generation.slots[0].child is None:
-            self._fail(f"cannot start a worker: {self.generation.slots[0].last_exit or 'see the error log'}")
 
-    def worker_ready(self, child: Child) -> None:
+    def worker_ready(self) -> None:
         """A worker of the new generation serves."""
         generation = self.generation
         assert generation is not None
@@ -166,25 +167,23 @@ class Transition:
             self._next(Step.ROLL)
             generation.stage = Stage.ROLL
             self._crew.fill(generation)
-        if generation.serving() == len(generation.slots):
-            self._next(Step.DONE)
-            self._activate(generation)
+        self._look(generation)
 
-    def worker_gone(self, child: Child, how: str) -> None:
-        """A worker of the new generation died."""
+    def worker_gone(self, how: str) -> None:
+        """A worker of the new generation died, or could not be started."""
         self._failed_starts += 1
-        if self.step is Step.CANARY or self._failed_starts >= _FAILED_STARTS:
+        if self.step is Step.CANARY or (self._old is not None and self._failed_starts >= _FAILED_STARTS):
             self._fail(f"new worker: {how}")
+        elif self.step is Step.ROLL and self.generation is not None:
+            self._look(self.generation)
 
-    def _activate(self, generation: Generation) -> None:
-        generation.stage = Stage.ACTIVE
-        old = self._old
-        if old is not None:
-            gone = dropped(old.listeners, generation.listeners)
-            for listener in gone:  # first here: then the workers are the last who can empty its queue
-                listener.close()
-            self._crew.drain(old, [listener.address.text for listener in gone])
-        self._ended(None)
+    def _look(self, generation: Generation) -> None:
+        """Whether this is all: every worker serves, or, at a start, was tried at least."""
+        missing = [slot for slot in generation.slots if slot.child is None or slot.child.state is not State.SERVING]
+        if self.step is Step.ROLL and (not missing or (self._old is None and all(slot.deaths for slot in missing))):
+            self._next(Step.DONE)
+            generation.stage = Stage.ACTIVE
+            self._ended(None)
 
     def _next(self, step: Step) -> None:
         now = time.monotonic()
@@ -201,12 +200,9 @@ class Transition:
         failure = Failure(self.step, reason, permission, in_use)
         self.step = Step.FAILED
         generation = self.generation
-        for listener in self._fresh:  # first here, as in `_activate`
-            listener.close()
-        if generation is not None:
-            generation.stage = Stage.DRAINING
-            for child in list(generation.children):
-                # A worker that serves may already have clients: it finishes them.
-                event = Event.DRAIN if child.state is State.SERVING else Event.STOP
-                self._crew.apply(generation, child, event, [listener.address.text for listener in self._fresh])
+        if generation is None:
+            for listener in self._fresh:
+                listener.close()
+        else:
+            dismiss(self._crew, generation, self._fresh)
         self._ended(failure)

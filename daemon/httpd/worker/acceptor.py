@@ -45,7 +45,10 @@ class Acceptor:
         self._port = address.port if address.kind == "unix" else sock.getsockname()[1]
 
     def start(self) -> None:
-        """Begin to wait for connections."""
+        """Begin to wait for connections, if it does not do so already."""
+        if self._listening:
+            return
+        self._end_pause()
         self._context.poller.register(self._fd, IN | EXCLUSIVE)
         self._context.handlers[self._fd] = self._on_ready
         self._listening = True
@@ -83,6 +86,10 @@ class Acceptor:
         except OSError as error:
             if error.errno in _EXHAUSTED:
                 self.rest_for(str(error))
+                return False
+            if error.errno == errno.EINVAL:  # it does not listen any more, and would say so again and again
+                self.rest_for("somebody has shut it down")
+                self._context.listener_lost()
                 return False
             return True  # that one client is gone: ECONNABORTED, EPROTO, ENETDOWN ...
         context.accepted += 1
@@ -141,6 +148,11 @@ class Acceptor:
         if self._resume_at < _NEVER:
             self._resume_at = _NEVER
             self._context.paused -= 1
+
+    def pause(self) -> None:
+        """Accept nothing until `start`."""
+        self._stop()
+        self._end_pause()
 
     def close(self, *, empty_queue: bool) -> None:
         """Give up the listener, first taking what waits in its queue if nobody else will."""

@@ -24,6 +24,11 @@ class Watched(Protocol):
 
     def sweep(self, now: float) -> None: ...
 
+    def postpone(self, seconds: float) -> None: ...
+
+    @property
+    def busy(self) -> bool: ...
+
     def drain(self) -> None: ...
 
     def close(self) -> None: ...
@@ -40,11 +45,14 @@ class Context:
 
     __slots__ = (
         "accepted", "asked", "connections", "dirty", "draining", "errors", "files", "handlers", "head_limits",
-        "idle_seconds", "limits", "log", "now", "paused", "plain", "poller", "preambles", "requests", "responder",
-        "round", "sending", "timeouts", "wall",
+        "idle_seconds", "limits", "listener_lost", "log", "now", "paused", "plain", "poller", "preambles", "requests",
+        "responder", "round", "sending", "timeouts", "wall",
     )  # fmt: skip
 
-    def __init__(self, config: schema.Config, poller: Poller, errors: ErrorLog) -> None:
+    def __init__(
+        self, config: schema.Config, poller: Poller, errors: ErrorLog, listener_lost: Callable[[], None]
+    ) -> None:
+        """`listener_lost` is to be called when somebody has shut a listener down."""
         limits = config.limits
         self.now = self.wall = 0.0
         self.round = 0
@@ -62,7 +70,8 @@ class Context:
         self.files = FileCache(limits.file_cache)
         self.log: AccessLog | None = None  # for what can't be given to a site
         self.responder = Responder(self.files, errors)
-        self.draining = False
+        self.listener_lost = listener_lost
+        self.draining = False  # every answer is the last of its connection
         self.idle_seconds = config.timeouts.keepalive  # how long a connection may wait for its next request
         self.requests = 0
         self.accepted = 0

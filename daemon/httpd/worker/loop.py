@@ -9,6 +9,7 @@ Rules:
 - Time is read once per round: everything in a round happens "now".
 - Deadlines are coarse: every `tick` all connections are looked at.  With nothing open there is no tick: an idle worker
   sleeps until something happens.
+- Time in which this process did not run counts for no deadline: clients could not know.
 - What others want to know of a round is told at most `_REPORT` seconds later, for all rounds since: under load a round
   is a few requests, and telling costs as much as one.
 """
@@ -16,7 +17,7 @@ Rules:
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Container
 
 from httpd.worker.acceptor import Acceptor
 from httpd.worker.context import Context
@@ -24,6 +25,7 @@ from httpd.worker.context import Context
 _DRAIN_IDLE = 1.0  # seconds an idle connection is kept while draining, for a request that may be on its way
 _FINEST, _COARSEST = 0.05, 1.0  # seconds between two sweeps
 _REPORT = 0.01  # seconds
+_STALL = 1.0  # seconds; who was late by more did not run: a stopped process, a frozen machine
 _NEVER = float("inf")
 
 
@@ -36,6 +38,7 @@ class Loop:
         self._report_figures = report
         self._next_report = _NEVER
         self._stopped = False
+        self._leaving = False  # it ends with its last connection
         timeouts = context.timeouts
         shortest = min(timeouts.head, timeouts.body, timeouts.write, timeouts.keepalive)
         self._tick = max(_FINEST, min(_COARSEST, shortest / 4))
@@ -45,15 +48,12 @@ class Loop:
     def run(self) -> None:
         """The loop itself."""
         context = self._context
-        poll, handlers, preambles = context.poller.poll, context.handlers, context.preambles
+        poll, handlers = context.poller.poll, context.handlers
         self._tell_time()
         while not self._stopped:
-            events = poll(self._timeout())
-            context.round += 1
-            now = context.now = time.monotonic()
-            wall = context.wall = time.time()
-            if int(wall) != preambles.second:
-                preambles.at(int(wall))
+            timeout = self._timeout()
+            events = poll(timeout)
+            now = self._begin_round(timeout)
             for fd, mask in events:
                 handler = handlers.get(fd)
                 if handler is not None:
@@ -67,12 +67,28 @@ class Loop:
                 self._resume(now)
             if now >= self._next_sweep:
                 self._sweep(now)
-            if now >= self._next_report:
-                self.report()
-            elif events and self._next_report == _NEVER:
+            if events and self._next_report == _NEVER:
                 self._next_report = now + _REPORT
-            if context.draining and (not context.connections or now >= self._drain_ends):
+            elif now >= self._next_report:
+                self.report()
+            if self._leaving and self._has_left(now):
                 break
+
+    def _begin_round(self, timeout: float) -> float:
+        """Look at the clocks; `timeout` is how long the poller was to wait at most."""
+        context = self._context
+        now = time.monotonic()
+        if now - context.now > timeout + _STALL and timeout >= 0.0:
+            self._stalled(now - context.now - timeout)
+        context.round += 1
+        context.now = now
+        wall = context.wall = time.time()
+        if int(wall) != context.preambles.second:
+            context.preambles.at(int(wall))
+        return now
+
+    def _has_left(self, now: float) -> bool:
+        return not self._context.connections or now >= self._drain_ends
 
     def _answer(self) -> None:
         """Answer the plain requests of this round: all were read before the first file is looked at."""
@@ -83,6 +99,12 @@ class Loop:
             except Exception as error:
                 self._defect(connection.fileno(), error)
         asked.clear()
+
+    def _stalled(self, seconds: float) -> None:
+        self._context.errors.notice("stalled", seconds=f"{seconds:.1f}")
+        for connection in self._context.connections.values():
+            connection.postpone(seconds)
+        self._drain_ends += seconds
 
     def _tell_time(self) -> None:
         self._context.now = time.monotonic()
@@ -137,30 +159,50 @@ class Loop:
         if connection is not None:
             connection.close()
 
-    def drain(self, seconds: float, emptied: Callable[[Acceptor], bool]) -> None:
-        """Stop accepting, let requests finish for at most `seconds`, then end.
-
-        `emptied` says for a listener whether its queue has to be emptied, because nobody else will accept from it.
-        """
+    def _last_answers(self) -> None:
         context = self._context
-        self._drain_ends = min(self._drain_ends, context.now + seconds)
-        if context.draining:
-            return
         context.draining = True
-        context.idle_seconds = min(context.idle_seconds, _DRAIN_IDLE)
-        for acceptor in self._acceptors:
-            acceptor.close(empty_queue=emptied(acceptor))
-        self._acceptors.clear()
+        context.idle_seconds = min(context.timeouts.keepalive, _DRAIN_IDLE)
         for connection in list(context.connections.values()):
             connection.drain()
         self._next_sweep = 0.0
+
+    def stand_by(self, keep: Container[str]) -> None:
+        """Answer what is open, for the last time; accept on no listener whose address is not in `keep`; do not end."""
+        self._last_answers()
+        for acceptor in self._acceptors:
+            if acceptor.address.text not in keep:
+                acceptor.pause()
+
+    def resume(self) -> None:
+        """Behind `stand_by`: serve as before.  The caller starts the acceptors."""
+        self._context.draining = False
+        self._context.idle_seconds = self._context.timeouts.keepalive
+
+    def drain(self, seconds: float, emptied: Callable[[Acceptor], bool]) -> None:
+        """Stop accepting, let requests finish for at most `seconds`, then end.  Again: within fewer seconds.
+
+        `emptied` says for a listener whether its queue has to be emptied, because nobody else will accept from it.
+        """
+        self._drain_ends = min(self._drain_ends, self._context.now + seconds)
+        if self._leaving:
+            return
+        self._leaving = True
+        self._context.draining = True
+        for acceptor in self._acceptors:
+            acceptor.close(empty_queue=emptied(acceptor))
+        self._acceptors.clear()
+        self._last_answers()
 
     def stop(self) -> None:
         """End after this round."""
         self._stopped = True
 
-    def close_all(self) -> None:
-        """Cut what is still open."""
-        for connection in list(self._context.connections.values()):
+    def close_all(self) -> int:
+        """Cut what is still open.  Returns how many of them were in the middle of something."""
+        open_still = list(self._context.connections.values())
+        busy = sum(connection.busy for connection in open_still)
+        for connection in open_still:
             connection.cut()
         self.hand_on_logs()
+        return busy

@@ -133,6 +133,17 @@ class Peer:
         if now >= self.deadline or (self._since and self._too_slow(now)):
             self._expire()
 
+    def postpone(self, seconds: float) -> None:
+        """This process did not run for so long: the client is not to blame."""
+        self.deadline += seconds
+        if self._since:
+            self._since += seconds
+
+    @property
+    def busy(self) -> bool:
+        """Whether the client has begun a request, or waits for the rest of an answer."""
+        return self._phase in (Phase.HEAD, Phase.BODY, Phase.ANSWER)
+
     def _measure_output(self) -> None:
         """Begin to measure how fast the client takes an answer."""
         context = self._context

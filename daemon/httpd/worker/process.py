@@ -68,6 +68,7 @@ class Order:
     shares: Shares
     folder: int  # descriptor of an empty folder to stay in
     detached: bool  # stdin, stdout and stderr are nobody's
+    dump: int  # a pipe on which the master hears of a crash
 
 
 def work(order: Order) -> None:
@@ -81,6 +82,7 @@ def work(order: Order) -> None:
         set_title(f"httpd: worker {order.slot} gen {order.generation}")
         os.fchdir(order.folder)
         _keep_only(order)
+        faulthandler.enable(order.dump)  # also for SIGABRT, which the master sends to a worker that hangs
         if order.detached:
             detach.null_stdio()
         code = _Worker(order).run()
@@ -94,7 +96,7 @@ def work(order: Order) -> None:
 
 def _keep_only(order: Order) -> None:
     """Close every descriptor that belongs to the master or to other workers."""
-    keep = {order.channel.fileno(), order.errors.fd}
+    keep = {order.channel.fileno(), order.errors.fd, order.dump}
     if order.shares.bell >= 0:
         keep.add(order.shares.bell)
     keep.update(sock.fileno() for _, socks in order.listeners for sock in socks)
@@ -118,7 +120,7 @@ class _Worker:
             spec: Sink(target, on_recover=self._on_recover, collect=0) for spec, target in order.targets.items()
             if target.kind is not Kind.NONE
         }  # fmt: skip
-        self._context = context = Context(config, make_poller(), self._errors)
+        self._context = context = Context(config, make_poller(), self._errors, self._listener_lost)
         self._form = compile_format(config.log.format)
         self._logs = {spec: AccessLog(self._form, sink.write, context.dirty) for spec, sink in self._sinks.items()}
         context.log = self._logs.get(config.log.access)
@@ -164,15 +166,14 @@ class _Worker:
 
     def run(self) -> int:
         """Serve until told to end; return the exit status."""
-        faulthandler.enable()
-        for acceptor in self._acceptors:
-            acceptor.start()
-        self._order.shares.note(self._order.slot, 0)
+        self._begin_to_accept()
         if self._order.shares.bell >= 0:
             self._context.watch(self._order.shares.bell, IN | EDGE, 0, self._on_bell)
         self._tell({"event": "ready", "pid": os.getpid()})
         self._loop.run()
-        self._loop.close_all()
+        cut = self._loop.close_all()
+        if cut:
+            self._errors.notice("time is over: requests were cut off", connections=cut)
         until = time.monotonic() + _LOG_FLUSH
         for spec, sink in self._sinks.items():
             if not sink.flush(until):
@@ -180,6 +181,11 @@ class _Worker:
                                    lines=sink.unwritten())  # fmt: skip
         self._error_sink.flush(time.monotonic() + _LOG_FLUSH)
         return EXIT_OK
+
+    def _begin_to_accept(self) -> None:
+        for acceptor in self._acceptors:
+            acceptor.start()
+        self._order.shares.note(self._order.slot, len(self._context.connections))
 
     def _tell(self, message: dict[str, object]) -> None:
         pairs.send(self._order.channel, message)
@@ -208,6 +214,14 @@ class _Worker:
         match message:
             case {"do": "drain", "seconds": int() | float() as seconds, "empty": list() as empty}:
                 self._drain(seconds, [str(text) for text in empty])
+            case {"do": "standby", "keep": list() as keep}:
+                self._order.shares.leave(self._order.slot)
+                self._loop.stand_by(frozenset(str(text) for text in keep))
+            case {"do": "resume"}:
+                self._loop.resume()
+                self._begin_to_accept()
+            case {"do": "beat"}:
+                pass  # to have been awake is the answer: it stands on the scoreboard in a moment
             case {"do": "stop"}:
                 self._loop.stop()
             case {"do": "reopen", "targets": list() as specs} if len(specs) == len(fds):
@@ -280,6 +294,9 @@ class _Worker:
         if reason:
             self._recycling = True
             self._tell({"event": "recycle", "reason": reason})
+
+    def _listener_lost(self) -> None:
+        self._tell({"event": "listener"})
 
     def _on_recover(self, lines: int) -> None:
         self._errors.warning("log lines were lost", lines=lines)

@@ -42,7 +42,7 @@ class World:
         config = schema.Config(
             path="", server=schema.Server(), timeouts=TIMEOUTS, limits=LIMITS, log=schema.Log(), vhosts=()
         )
-        self.context = Context(config, make_poller(), ErrorLog(self.errors.append, "info", "test"))
+        self.context = Context(config, make_poller(), ErrorLog(self.errors.append, "info", "test"), lambda: None)
         self.context.wall = time.time() + 60  # files are old enough for the cache
         self.context.now = 1000.0
         self.context.preambles.at(int(self.context.wall))

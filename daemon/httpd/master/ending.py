@@ -1,0 +1,131 @@
+"""How the server ends: after the requests, at once, or to start anew in the same process.
+
+    asked -> (stop_delay) -> draining -> over
+                 +-- now --> stopping --> over
+
+Rules:
+
+- An end goes before everything: a reload that is under way is given up, what is new goes away.
+- Whoever asked is answered when it is over; asking again changes nothing but the pace.
+- The master's copies of the listeners go first: then what is queued belongs to the workers, who empty the queues.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+
+from httpd.control.commands import Reply
+from httpd.control.wire import DONE, REFUSED, Outcome
+from httpd.logs.errors import ErrorLog
+from httpd.master.crew import Crew
+from httpd.master.listeners import Listener
+from httpd.master.reloads import Reloads
+from httpd.master.waits import Waits
+from httpd.system.systemd import Notifier
+from httpd.worker import checker
+
+_NEVER = float("inf")
+
+
+class Ending:
+    """The end of one server.  `due` is when `tick` has something to do (monotonic seconds)."""
+
+    def __init__(
+        self, crew: Crew, reloads: Reloads, waits: Waits, notifier: Notifier, errors: ErrorLog, run_dir: str
+    ) -> None:
+        self._crew = crew
+        self._reloads = reloads
+        self._waits = waits
+        self._notifier = notifier
+        self._errors = errors
+        self._interrupts = 0
+        self._restart = False
+        self._next_run_dir = run_dir  # behind a restart
+        self.due = _NEVER  # when a stop that was delayed begins to drain
+        self.stopping = False
+        self.over = False
+
+    @property
+    def handed_on(self) -> list[Listener]:
+        """The listeners to go on with, when it is a restart that was asked for."""
+        active = self._reloads.active
+        return active.listeners if self._restart and active is not None else []
+
+    def interrupt(self, reply: Reply) -> None:
+        """INT: the first is a graceful stop, the second stops now."""
+        self._interrupts += 1
+        self.stop(now=self._interrupts > 1, reply=reply)
+
+    def stop(self, *, now: bool, reply: Reply) -> None:
+        """End: after the requests, or at once."""
+        if self._restart:
+            self._restart = False
+            self._close_listeners()
+        self._end(now=now, reply=reply, text="stopped")
+
+    def restart(self, reply: Reply) -> None:
+        """Check, stop, and start again in this process; the listening sockets stay open meanwhile."""
+        if self.stopping or self._reloads.busy:
+            reply(Outcome(REFUSED, "not now: the server starts, reloads or stops"))
+            return
+
+        def done(verdict: checker.Verdict) -> None:
+            if verdict.problems:
+                reply(Outcome(REFUSED, "\n".join(verdict.problems)))
+            elif not self.stopping and verdict.config is not None:
+                self._next_run_dir = verdict.config.server.run_dir
+                self._restart = True
+                self._notifier.reloading("restarting", time.monotonic_ns() // 1000)
+                self._end(now=False, reply=reply, text="restarting")
+
+        self._reloads.run_check(done)
+
+    def _end(self, *, now: bool, reply: Reply, text: str) -> None:
+        def ended() -> Outcome | None:
+            return Outcome(DONE, text, {"pid": os.getpid(), "run_dir": self._next_run_dir}) if self.over else None
+
+        self._waits.add(ended, reply, _NEVER)
+        if not self.stopping:
+            self.stopping = True
+            self._errors.notice(text.replace("stopped", "stopping"), now=now)
+            if not self._restart:
+                self._notifier.stopping(text)
+            self._reloads.give_up()
+            active = self._reloads.active
+            delay = active.config.timeouts.stop_delay if active is not None else 0.0
+            self.due = time.monotonic() + delay
+        elif now:
+            self._errors.notice("stopping at once: requests are cut off")
+        else:
+            self._errors.info("stopping already")
+        if now:
+            self.give_up()
+
+    def give_up(self) -> None:
+        """End at once."""
+        self.stopping = True
+        self.due = _NEVER
+        self._close_listeners()
+        for generation in list(self._crew.generations):
+            self._crew.stop(generation)
+
+    def tick(self, now: float) -> None:
+        """Begin to drain when the delay is over; notice that it is over."""
+        if now >= self.due:
+            self.due = _NEVER
+            self._drain_all()
+        if self.stopping and self.due == _NEVER and not self._crew.generations:
+            self.over = True
+
+    def _close_listeners(self) -> None:
+        if self._reloads.active is not None and not self._restart:
+            for listener in self._reloads.active.listeners:
+                listener.close()
+
+    def _drain_all(self) -> None:
+        self._close_listeners()
+        active = self._reloads.active
+        names = [] if active is None or self._restart else [listener.address.text for listener in active.listeners]
+        for generation in list(self._crew.generations):
+            self._crew.drain(generation, names if generation is active else ())
