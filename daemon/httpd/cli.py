@@ -24,7 +24,6 @@ from httpd import __version__
 from httpd.config import schema
 from httpd.config.folder import folder_config
 from httpd.config.load import Loaded
-from httpd.control.commands import SIGNALS
 from httpd.control.ctl import write_line
 from httpd.master.listeners import Listener
 from httpd.master.supervisor import Supervisor, nobody
@@ -95,8 +94,8 @@ def _folder(folder: str, listen: Sequence[str]) -> Loaded:
     return Loaded(folder_config(folder, listen))
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; returns its exit code."""
+def main(wakeup: signals.Wakeup, arguments: Sequence[str] | None = None) -> int:
+    """Run the command; returns its exit code.  `wakeup` has taken the signals already."""
     parser = _parser()
     options = parser.parse_args(arguments)
     if options.config is not None and (options.folder or options.listen):
@@ -104,13 +103,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.check and options.config is None:
         parser.error("--check needs --config FILE")
     detach.ensure_std_fds()
-    wakeup = _take_signals()
     environ = dict(os.environ)
     try:
         plan = _plan(options)
     except OSError as error:
         return _complain(f"the current folder can't be read: {error.strerror}", EXIT_CONFIG)
-    verdict = checker.run(plan.source)
+    verdict = checker.run(plan.source, wakeup)
+    if verdict is None:
+        return _interrupted(options, wakeup)
     if verdict.problems or verdict.config is None:
         write_line("\n".join(verdict.problems), sys.stderr)
         return EXIT_CONFIG
@@ -124,18 +124,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return code
 
 
+def _interrupted(options: argparse.Namespace, wakeup: signals.Wakeup) -> int:
+    """Told to end before there was anything: a server has done so; a command ends as signals end commands."""
+    if options.check:
+        signals.end_by(next(name for name in wakeup.take() if name in checker.ENDING))
+    return EXIT_OK
+
+
 def _complain(message: str, code: int) -> int:
     write_line(f"httpd: {message}", sys.stderr)
     return code
-
-
-def _take_signals() -> signals.Wakeup:
-    """Before anything slow: a TERM from now on is noted, not lost and not deadly."""
-    signals.reset_dispositions()
-    signals.ignore(("WINCH",))
-    wakeup = signals.Wakeup()
-    wakeup.install((*SIGNALS, "CHLD"))
-    return wakeup
 
 
 def _serve(options: argparse.Namespace, plan: _Plan, verdict: checker.Verdict, config: schema.Config,
@@ -154,6 +152,7 @@ def _serve(options: argparse.Namespace, plan: _Plan, verdict: checker.Verdict, c
         killed = run_dir.pid_path.exists()  # the last master did not come to remove it
         run_dir.write_pid()
     except detach.RunDirError as error:
+        notifier.close()
         code = _code_of(error)
         if ready is None:
             return [], _complain(str(error), code)

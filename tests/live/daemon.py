@@ -169,6 +169,12 @@ class Daemon:
             server += "\nworkers = 2\n"
         if "access" not in log:
             log += '\naccess = "access.log"\n'
+        if "probation" not in text:  # seconds that nearly all tests would wait for nothing
+            quick = 'probation = "50ms"'
+            if "[timeouts]" in text:
+                text = text.replace("[timeouts]", f"[timeouts]\n{quick}")
+            else:
+                text = f"[timeouts]\n{quick}\n{text}"
         found = re.search(r'^error = "([^"]+)"', log, re.MULTILINE)
         self.error_log = self.place.path / found[1] if found and found[1] != "-" else None
         self.file.write_text(f'[server]\nlisten = {listen}\nrun_dir = "run"\n{server}\n[log]\n{log}\n{text}\n')

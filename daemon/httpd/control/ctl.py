@@ -108,9 +108,10 @@ def _run(options: argparse.Namespace, command: Command) -> Outcome:
 
 def _check(path: str) -> Outcome:
     """The configuration test, here: it needs no server, and tests the file that was named."""
-    problems = checker.run(checker.from_file(path)).problems
-    if problems:
-        return Outcome(REFUSED, "\n".join(problems), {"problems": list(problems)})
+    verdict = checker.run(checker.from_file(path))
+    assert verdict is not None  # signals end this process
+    if verdict.problems:
+        return Outcome(REFUSED, "\n".join(verdict.problems), {"problems": list(verdict.problems)})
     return Outcome(DONE, f"{path}: good", {"problems": []})
 
 

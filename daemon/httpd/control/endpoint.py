@@ -22,6 +22,7 @@ from pathlib import Path
 
 from httpd.control.wire import (
     NO_PERMISSION,
+    REFUSED,
     REQUEST_LIMIT,
     USAGE,
     Call,
@@ -137,7 +138,11 @@ class Endpoint:
         except WireError as error:
             self._answer(client, Outcome(USAGE, str(error)))
             return
-        self._perform(call, lambda outcome: self._answer(client, outcome))
+        try:
+            self._perform(call, lambda outcome: self._answer(client, outcome))
+        except Exception:  # the loop logs it
+            self._answer(client, Outcome(REFUSED, "a defect in the server: its error log tells more"))
+            raise
 
     def _answer(self, client: _Client, outcome: Outcome) -> None:
         if client.gone:

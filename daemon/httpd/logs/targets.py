@@ -19,6 +19,8 @@ import stat
 from dataclasses import dataclass
 from pathlib import PurePath
 
+from httpd.config import schema
+
 # Reading the folder is not needed to open a file in it; macOS has no O_PATH and needs the permission.
 _FOLDER_FLAGS = getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_CLOEXEC
 # O_NONBLOCK: a FIFO without a reader must not stop the master; cleared once the file is open.
@@ -99,3 +101,12 @@ def _open_in(folder: int, name: str, *, shared: bool) -> int:
         os.close(fd)
         raise
     return fd
+
+
+def log_names(config: schema.Config) -> list[str]:
+    """Every access log that the configuration names, once."""
+    names = [config.log.access]
+    for vhost in config.vhosts:
+        all_settings = (vhost.settings, *(mount.settings for mount in vhost.mounts))
+        names += [settings.access_log for settings in all_settings if settings.access_log is not None]
+    return list(dict.fromkeys(names))

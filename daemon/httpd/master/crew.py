@@ -19,8 +19,8 @@ from httpd.logs.errors import ErrorLog
 from httpd.master import heartbeat
 from httpd.master.children import GRACE_SECONDS, Action, Child, Event, Slot, State, jitter
 from httpd.master.generations import Generation, Stage
-from httpd.master.listeners import revive
 from httpd.master.losses import Losses, crash, unexpected
+from httpd.master.revival import revive
 from httpd.master.spawning import Spawner, last_words, release
 from httpd.master.watch import Watch
 from httpd.system import children, pairs
@@ -182,7 +182,9 @@ class Crew:
         elif action is Action.SEND_RESUME:
             pairs.send(child.channel, {"do": "resume"})
         elif action is Action.SEND_DRAIN:
-            pairs.send(child.channel, {"do": "drain", "seconds": drain, "empty": list(names)})
+            # Its place among those who share connections is another's by now, or nobody's.
+            leave = not any(slot.number == child.slot and slot.child is not child for slot in generation.slots)
+            pairs.send(child.channel, {"do": "drain", "seconds": drain, "empty": list(names), "leave": leave})
         elif action is Action.SEND_STOP:
             if event is Event.DEADLINE:
                 self._errors.warning("worker did not finish in time", worker=child.pid, generation=child.generation)
@@ -226,7 +228,7 @@ class Crew:
 
     def drain(self, generation: Generation, empty: Iterable[str] = ()) -> None:
         """Tell every worker of a generation to finish."""
-        generation.stage = Stage.DRAINING
+        generation.stage, generation.drains_since = Stage.DRAINING, time.monotonic()
         for child in list(generation.children):
             self.apply(generation, child, Event.DRAIN, empty)
 
@@ -248,7 +250,7 @@ class Crew:
         for child in generation.children:
             if child.state is State.DRAINING:
                 child.deadline = min(child.deadline, time.monotonic() + seconds + GRACE_SECONDS)
-                pairs.send(child.channel, {"do": "drain", "seconds": seconds, "empty": []})
+                pairs.send(child.channel, {"do": "drain", "seconds": seconds, "empty": [], "leave": False})
 
     def stop(self, generation: Generation) -> None:
         """Tell every worker of a generation to end now."""

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from httpd.config import schema
-from httpd.logs.targets import Kind, Target, open_target
+from httpd.logs.targets import Kind, Target, log_names, open_target
 from httpd.master.children import Child, Slot, State
 from httpd.master.listeners import Listener
 from httpd.system.limits import usable_cpus
@@ -44,6 +44,8 @@ class Generation:
     stage: Stage = Stage.CANARY
     extra: list[Child] = field(default_factory=list)  # children that hold no slot any more
     started: float = 0.0  # wall clock
+    drains_since: float = float("inf")  # monotonic seconds
+    hurried: bool = False  # its drain time was cut short
     tired: list[tuple[Child, str]] = field(default_factory=list)  # waiting to be replaced, and why
     boards: list[int] = field(default_factory=list)  # free places on the scoreboard
 
@@ -105,15 +107,6 @@ def make_generation(
 def worker_count(config: schema.Config) -> int:
     """`server.workers`, or one per usable CPU, within `max_workers`."""
     return min(config.server.workers or usable_cpus(), config.server.max_workers)
-
-
-def log_names(config: schema.Config) -> list[str]:
-    """Every access log that the configuration names, once."""
-    names = [config.log.access]
-    for vhost in config.vhosts:
-        all_settings = (vhost.settings, *(mount.settings for mount in vhost.mounts))
-        names += [settings.access_log for settings in all_settings if settings.access_log is not None]
-    return list(dict.fromkeys(names))
 
 
 def open_targets(config: schema.Config) -> tuple[dict[str, Target], Target]:

@@ -23,7 +23,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from httpd.config.schema import Address
-from httpd.logs.errors import ErrorLog
 from httpd.worker.checker import Endpoint
 
 _LISTEN = 10  # TCP_LISTEN, the state in tcp_info
@@ -71,6 +70,19 @@ class Listener:
                 revived.append(_name(sock))
         return revived
 
+    def bind_anew(self) -> socket.socket:
+        """A new socket at the path that was lost.  Raises OSError: a file of somebody else's may be there."""
+        sock = _open(self.endpoints[0], 0)
+        self.sockets[0].close()
+        self.sockets[0] = sock  # in place: generations share the list
+        self.note_inode()
+        return sock
+
+    def note_inode(self) -> None:
+        """Remember which file the path is now."""
+        status = os.lstat(self.endpoints[0].path)
+        self.inode = (status.st_dev, status.st_ino)
+
     @property
     def astray(self) -> bool:
         """Whether nobody can connect any more because the path of a unix socket is gone, or is another's."""
@@ -103,17 +115,6 @@ def _name(sock: socket.socket) -> str:
     if sock.family == socket.AF_UNIX:
         return f"unix:{name}"
     return f"[{name[0]}]:{name[1]}" if ":" in name[0] else f"{name[0]}:{name[1]}"
-
-
-def revive(listeners: Sequence[Listener], errors: ErrorLog) -> None:
-    """A worker says that a listener was shut down.  It may be wrong or lying, so look."""
-    for listener in listeners:
-        try:
-            for name in listener.revive():
-                errors.error("a worker had shut down a listener: it listens again", listener=name)
-        except OSError as error:
-            errors.error("a listener was shut down and can't be revived", listener=listener.address.text,
-                         reason=error.strerror)  # fmt: skip
 
 
 def bind_all(
@@ -162,8 +163,7 @@ def _bind(listener: Listener, note: Callable[[str], None]) -> None:
             raise BindError(text, error) from None
         listener.sockets.append(sock)
         if endpoint.path:
-            status = os.lstat(endpoint.path)
-            listener.inode = (status.st_dev, status.st_ino)
+            listener.note_inode()
         elif not listener.address.port:
             port = sock.getsockname()[1]  # ":0": the same port for both families
     if not listener.sockets:

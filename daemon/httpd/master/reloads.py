@@ -21,7 +21,7 @@ from httpd.control.wire import DONE, REFUSED, ROLLED_BACK, Outcome
 from httpd.logs.errors import ErrorLog
 from httpd.master import report
 from httpd.master.crew import Crew
-from httpd.master.generations import Generation, Stage
+from httpd.master.generations import Generation
 from httpd.master.listeners import Listener
 from httpd.master.probation import Probation
 from httpd.master.transition import CheckProcess, Failure, Step, Transition
@@ -29,6 +29,7 @@ from httpd.system.poller import Poller
 from httpd.system.systemd import Notifier
 from httpd.worker import checker
 
+_QUICK_SECONDS = 2.0  # a generation without long requests is gone by then
 _HURRY_SECONDS = 2.0  # what the oldest of too many generations gets
 _NEVER = float("inf")
 _BUSY = Outcome(REFUSED, "not now: the server starts, reloads or stops")
@@ -64,6 +65,7 @@ class Reloads:
         self._transition: Transition | None = None
         self._check: CheckProcess | None = None
         self._probation: Probation | None = None
+        self._count_at = _NEVER  # when to count old generations (monotonic seconds)
         self._unsettled: list[tuple[Reply, Outcome]] = []  # who wants to know how the probation ends
         self._replies: list[Reply] = []
         self._again: list[Reply] = []
@@ -77,7 +79,8 @@ class Reloads:
     def deadline(self) -> float:
         """When `expire` has something to do (monotonic seconds)."""
         check = _NEVER if self._check is None else self._check.deadline
-        return check if self._probation is None else min(check, self._probation.deadline)
+        probation = _NEVER if self._probation is None else self._probation.deadline
+        return min(check, probation, self._count_at)
 
     def expire(self, now: float) -> None:
         """Give up a check that takes too long; end a probation that was passed."""
@@ -85,6 +88,8 @@ class Reloads:
             self._check.expire()
         if self._probation is not None and now >= self._probation.deadline:
             self._settle()
+        if now >= self._count_at:
+            self._count_old()
 
     def forgive(self, seconds: float) -> None:
         """The master itself did not run for so long."""
@@ -154,11 +159,20 @@ class Reloads:
             return
         probation.settle(kept)
         self._tell_unsettled(None)
-        draining = [generation for generation in self._crew.generations if generation.stage is Stage.DRAINING]
-        for oldest in draining[: -probation.new.config.limits.generations]:
-            self.errors.warning("too many old generations: the oldest has to end", generation=oldest.number,
-                                seconds=_HURRY_SECONDS)  # fmt: skip
-            self._crew.hurry(oldest, _HURRY_SECONDS)
+        self._count_at = time.monotonic() + _QUICK_SECONDS
+
+    def _count_old(self) -> None:
+        """Have old generations end that are too many.  Those that come and go in a storm of reloads do not count."""
+        self._count_at = _NEVER
+        until = time.monotonic() - _QUICK_SECONDS
+        old = [generation for generation in self._crew.generations if generation.drains_since <= until]
+        assert self.active is not None
+        for oldest in old[: -self.active.config.limits.generations]:
+            if not oldest.hurried:
+                oldest.hurried = True
+                self.errors.notice("too many old generations: the oldest has to end", generation=oldest.number,
+                                   seconds=_HURRY_SECONDS)  # fmt: skip
+                self._crew.hurry(oldest, _HURRY_SECONDS)
 
     def _roll_back(self, probation: Probation, how: str) -> None:
         self._probation = None

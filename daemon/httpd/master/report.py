@@ -25,10 +25,15 @@ def status(
     last_reload: Mapping[str, object],
     losses: Losses,
     since: float,
+    uptime: float,
     *,
     stopping: bool,
 ) -> dict[str, Any]:
-    """The object of `httpd-ctl status --json`.  `since` is when the server started, in seconds since the epoch."""
+    """The object of `httpd-ctl status --json`.
+
+    `since` is when the server started, in seconds since the epoch.  `uptime` is in seconds too, and has nothing to do
+    with the clock on the wall.
+    """
     now = time.monotonic()
     workers = [_worker(generation, child, now) for generation in generations for child in generation.children]
     state = "stopping" if stopping else "starting" if active is None else "running"
@@ -40,7 +45,7 @@ def status(
         "pid": os.getpid(),
         "state": state,
         "generation": 0 if active is None else active.number,
-        "uptime": round(time.time() - since, 3),
+        "uptime": round(uptime, 3),
         "started": since,
         "config": "" if active is None else active.config.path,
         "listeners": [] if active is None or stopping else active.listener_names,
@@ -91,9 +96,9 @@ def status_text(data: Mapping[str, Any]) -> str:
     if reload:
         verdict = "done" if reload["ok"] else "refused"
         first, *_ = reload["text"].splitlines() or [""]
-        lines.append(f"reload    {verdict} {_span(time.time() - reload['at'])} ago: {first}")
+        lines.append(f"reload    {verdict} {_ago(reload['at'])}: {first}")
     lines += [
-        f"replaced  worker {loss['slot']} of generation {loss['generation']} {_span(time.time() - loss['at'])} ago: "
+        f"replaced  worker {loss['slot']} of generation {loss['generation']} {_ago(loss['at'])}: "
         f"{loss['reason']}"
         for loss in data["replacements"][-_SHOWN:]
     ]
@@ -110,6 +115,11 @@ def _worker_line(worker: Mapping[str, Any]) -> str:
         f"{_span(worker['uptime']):>8} {worker['requests']:>10} {worker['connections']:>6} "
         f"{worker['cpu']:>7.2f}s {worker['memory'] / 2**20:>6.1f} MiB"
     )
+
+
+def _ago(at: float) -> str:
+    """`at` is in seconds since the epoch; the clock may have been set back since."""
+    return f"{_span(max(0.0, time.time() - at))} ago"
 
 
 def _span(seconds: float) -> str:

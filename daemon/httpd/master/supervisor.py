@@ -28,6 +28,7 @@ from httpd.master.ending import Ending
 from httpd.master.generations import Generation, Stage
 from httpd.master.listeners import Listener
 from httpd.master.reloads import Reloads
+from httpd.master.revival import restore_paths
 from httpd.master.spawning import Spawner
 from httpd.master.transition import Failure
 from httpd.master.waits import Waits
@@ -42,7 +43,7 @@ _FLUSH_AGAIN = 0.2  # seconds until a full error log is tried again
 _REOPEN_SECONDS = 10.0
 _RESIZE_SECONDS = 90.0
 _STALL = 1.0  # seconds; who is late by more did not run
-_LOOK_SECONDS = 5.0  # between two looks for the paths of unix sockets
+_LOOK_SECONDS = 2.0  # between two looks for the paths of unix sockets
 _DEFECTS, _DEFECTS_SECONDS = 3, 10.0  # so many in such a time are too many
 _NEVER = float("inf")
 _START_AGAIN = 0.05  # seconds until an address that is in use is tried again
@@ -92,7 +93,7 @@ class Supervisor:
             self.crew, self._poller, self._handlers, source, notifier, self.errors, self._activated
         )
         self.crew.observer = self.reloads
-        self.since = time.time()
+        self._since, self._born = time.time(), time.monotonic()
         self._waits = Waits()
         self._start_until = time.monotonic() + patience
         self._start_again = _NEVER
@@ -177,7 +178,8 @@ class Supervisor:
         self._bury_generations()
         if now >= self._next_look:
             self._next_look = now + _LOOK_SECONDS
-            self._look_for_paths()
+            if self.reloads.active is not None:
+                restore_paths(self.reloads.active, self.errors)
         self.ending.tick(now)
         self._waits.answer(now)
 
@@ -186,15 +188,6 @@ class Supervisor:
         if self._writer.dropped and not self._writer.pending:
             lines, self._writer.dropped = self._writer.dropped, 0
             self.errors.warning("log lines were lost", lines=lines)
-
-    def _look_for_paths(self) -> None:
-        active = self.reloads.active
-        for listener in active.listeners if active is not None else ():
-            if listener.astray:
-                self.errors.limited(f"astray {listener.address.text}", 600).error(
-                    "nobody can connect: the path of the unix socket is gone; a reload makes it again",
-                    listener=listener.address.text,
-                )  # fmt: skip
 
     def _bury_generations(self) -> None:
         for generation in list(self.crew.generations):
@@ -281,7 +274,7 @@ class Supervisor:
     def status(self, reply: Reply) -> None:
         """What runs."""
         data = report.status(self.reloads.active, self.crew.generations, self.reloads.last,
-                             self.crew.losses, self.since,
+                             self.crew.losses, self._since, time.monotonic() - self._born,
                              stopping=self.ending.stopping)  # fmt: skip
         reply(Outcome(DONE, report.status_text(data), data))
 

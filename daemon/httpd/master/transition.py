@@ -34,7 +34,6 @@ from httpd.system import children
 from httpd.system.poller import IN, Poller
 from httpd.worker import checker
 
-CHECK_SECONDS = 30.0
 _REPORT_LIMIT = 64 * 1024 * 1024  # bytes
 _FAILED_STARTS = 3  # of workers behind the canary, before the transaction is given up
 
@@ -82,7 +81,7 @@ class CheckProcess:
         self._report = bytearray()
         self._pid, self._pipe = checker.start(source)
         self._pidfd = children.watch(self._pid)
-        self.deadline = time.monotonic() + CHECK_SECONDS
+        self.deadline = time.monotonic() + checker.SECONDS
         os.set_blocking(self._pipe, False)
         handlers[self._pipe] = self._on_report
         poller.register(self._pipe, IN)
@@ -103,7 +102,7 @@ class CheckProcess:
     def expire(self) -> None:
         """The check takes too long: a folder on a dead network mount, say."""
         self.cancel()
-        self._done(checker.Verdict(problems=[f"the configuration check took more than {CHECK_SECONDS:.0f} s"]))
+        self._done(checker.TOO_SLOW)
 
     def cancel(self) -> None:
         """Forget the check.  Its process is killed; if it hangs in the kernel it is left to init."""

@@ -11,8 +11,10 @@ import contextlib
 import fcntl
 import json
 import os
+import re
 import stat
 import sys
+import time
 from pathlib import Path
 from typing import NoReturn, TextIO, cast
 
@@ -139,10 +141,11 @@ class RunDirError(Exception):
 
 
 class LockHeld(RunDirError):
-    """Another instance runs.  `pid` is what it wrote into the lock file, None if that is no number."""
+    """Another instance runs.  `pid` and `since` are what it wrote into the lock file; None and "" if it is neither."""
 
-    def __init__(self, path: Path, pid: int | None) -> None:
-        super().__init__(f"{path}: another instance runs{f' with pid {pid}' if pid else ''}")
+    def __init__(self, path: Path, pid: int | None, since: str) -> None:
+        who = f" with pid {pid}" if pid else ""
+        super().__init__(f"{path}: another instance runs{who}{f' since {since}' if since else ''}")
         self.pid = pid
 
 
@@ -202,7 +205,7 @@ class RunDir:
         except OSError as error:
             raise RunDirError(f"{self.lock_path}: {error.strerror}") from error
         # Written before it is cut: a reader never finds the file empty, and reads the first line only.
-        line = b"%d\n" % os.getpid()
+        line = b"%d\n%b\n" % (os.getpid(), time.strftime("%Y-%m-%d %H:%M:%S %z").encode())
         try:
             os.pwrite(fd, line, 0)
             os.ftruncate(fd, len(line))
@@ -248,7 +251,7 @@ class RunDir:
             except OSError as error:
                 os.close(fd)
                 if isinstance(error, BlockingIOError):
-                    raise LockHeld(self.path, _read_pid(self.lock_path)) from None
+                    raise LockHeld(self.path, _read_pid(self.lock_path), _read_since(self.lock_path)) from None
                 raise
             # Somebody may have removed the file meanwhile: a lock that nobody else can find is none.
             with contextlib.suppress(FileNotFoundError):
@@ -264,3 +267,12 @@ def _read_pid(path: Path) -> int | None:
     except OSError:
         return None
     return int(line) if line.isdigit() else None
+
+
+def _read_since(path: Path) -> str:
+    """The second line of a lock file: when its owner took it; "" where there is none, or no time."""
+    with contextlib.suppress(OSError, IndexError):
+        line = path.read_bytes()[:64].split(b"\n")[1]
+        if re.fullmatch(rb"[0-9 :+-]{10,30}", line):
+            return line.decode()
+    return ""

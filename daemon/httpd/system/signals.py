@@ -17,12 +17,19 @@ import os
 import signal
 from collections.abc import Iterable, Iterator
 from types import FrameType
+from typing import NoReturn
 
 # Ignored, as Python does at its start: a closed connection and a full file limit are to be error numbers, not
 # the end.
 _IGNORED = {signal.SIGPIPE, signal.SIGXFSZ}
 _FAULTS = {signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGABRT}
+# What a process is to die of, or that stops and continues it: a fault, a debugger, the shell's job control.
+_MEANT = _FAULTS | {
+    getattr(signal, name) for name in ("SIGTRAP", "SIGSYS", "SIGCHLD", "SIGCONT", "SIGTSTP", "SIGTTIN", "SIGTTOU",
+                                       "SIGTERM", "SIGINT", "SIGQUIT")
+}  # fmt: skip
 _FIXED = {signal.SIGKILL, signal.SIGSTOP}
+CONTROL = ("QUIT", "INT", "TERM", "HUP", "USR1", "USR2", "TTIN", "TTOU")  # what a master takes; the most urgent first
 
 
 def reset_dispositions() -> None:
@@ -37,6 +44,13 @@ def reset_dispositions() -> None:
     for number in signal.valid_signals() - kept:
         signal.signal(number, signal.SIG_IGN if number in _IGNORED else signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
+
+
+def ignore_others() -> None:
+    """Ignore what nobody has a reason to send, and what would end a server: SIGALRM, SIGIO, real-time signals ..."""
+    for number in signal.valid_signals() - _FIXED - _MEANT:
+        if signal.getsignal(number) is signal.SIG_DFL:
+            signal.signal(number, signal.SIG_IGN)
 
 
 def ignore(names: Iterable[str]) -> None:
@@ -88,6 +102,13 @@ class Wakeup:
         pending, self._pending = self._pending, set()
         return [name for number, name in self._names.items() if number in pending]
 
+    def give_back(self, names: Iterable[str]) -> None:
+        """Have `take` return these again."""
+        wanted = set(names)
+        self._pending |= {number for number, name in self._names.items() if name in wanted}
+        with contextlib.suppress(BlockingIOError):
+            os.write(self._writer, b"\0")
+
     def close(self) -> None:
         signal.set_wakeup_fd(-1)
         os.close(self.fd)
@@ -95,6 +116,22 @@ class Wakeup:
 
     def _note(self, number: int, _frame: FrameType | None) -> None:
         self._pending.add(number)
+
+
+def end_by(name: str) -> NoReturn:
+    """End this process as the signal of this name ends processes."""
+    reset_dispositions()
+    os.kill(os.getpid(), _number(name))
+    os._exit(128 + _number(name))  # it was one that does not
+
+
+def take_control() -> Wakeup:
+    """For a master, before anything slow: from now on what it is told is noted, not lost and not deadly."""
+    reset_dispositions()
+    wakeup = Wakeup()
+    wakeup.install((*CONTROL, "CHLD"))
+    ignore_others()
+    return wakeup
 
 
 def _number(name: str) -> signal.Signals:

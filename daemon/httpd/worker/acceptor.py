@@ -44,6 +44,10 @@ class Acceptor:
         self._resume_at = _NEVER
         self._port = address.port if address.kind == "unix" else sock.getsockname()[1]
 
+    def successor(self, sock: socket.socket) -> Acceptor:
+        """The same for another socket of the same address."""
+        return Acceptor(self._context, sock, self.address, self._tables, self._share)
+
     def start(self) -> None:
         """Begin to wait for connections, if it does not do so already."""
         if self._listening:

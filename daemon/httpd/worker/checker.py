@@ -12,8 +12,12 @@ Rules:
 
 from __future__ import annotations
 
+import contextlib
 import os
+import select
+import signal
 import socket
+import time
 import traceback
 from collections.abc import Callable
 
@@ -24,8 +28,12 @@ from httpd.config.environment import check_environment, check_machine
 from httpd.config.errors import ConfigErrors
 from httpd.config.load import Loaded, load
 from httpd.logs.access import compile_format
+from httpd.logs.targets import log_names
 from httpd.system import privileges, signals
 from httpd.system.descriptors import close_all_but
+
+SECONDS = 30.0  # that a check may take
+ENDING = frozenset(("QUIT", "INT", "TERM"))  # signals that end a start
 
 
 class Endpoint(msgspec.Struct, frozen=True):
@@ -45,6 +53,8 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     identity: privileges.Identity | None = None  # None: workers stay who the master is
     endpoints: dict[str, list[Endpoint]] = {}  # by the address's text
 
+
+TOO_SLOW = Verdict(problems=[f"the configuration check took more than {SECONDS:.0f} s"])
 
 Source = Callable[[], Loaded]
 
@@ -84,13 +94,35 @@ def finish(report: bytes) -> Verdict:
         return Verdict(problems=["the configuration check died"])
 
 
-def run(source: Source) -> Verdict:
-    """Check and wait for the outcome."""
+def run(source: Source, wakeup: signals.Wakeup | None = None) -> Verdict | None:
+    """Check and wait for the outcome, at most `SECONDS`.  None: `wakeup` was told to end meanwhile."""
     pid, reader = start(source)
-    with open(reader, "rb") as pipe:
-        report = pipe.read()
-    os.waitpid(pid, 0)
-    return finish(report)
+    report = bytearray()
+    until = time.monotonic() + SECONDS
+    told: list[str] = []
+    waiting = [reader] if wakeup is None else [reader, wakeup.fd]
+    verdict: Verdict | None = None
+    try:
+        while verdict is None:
+            ready, _, _ = select.select(waiting, (), (), max(0.0, until - time.monotonic()))
+            if not ready:
+                verdict = TOO_SLOW
+            elif reader in ready:
+                data = os.read(reader, 1 << 20)
+                report += data
+                verdict = None if data else finish(bytes(report))
+            elif wakeup is not None:
+                told += wakeup.take()
+                if not ENDING.isdisjoint(told):
+                    return None
+    finally:
+        os.close(reader)
+        if wakeup is not None:
+            wakeup.give_back(told)
+        os.kill(pid, signal.SIGKILL)  # one that has reported is not there to be hurt any more
+        if verdict is not TOO_SLOW:  # else it may hang in the kernel, and is left to init
+            os.waitpid(pid, 0)
+    return verdict
 
 
 def check(source: Source) -> Verdict:
@@ -104,6 +136,7 @@ def check(source: Source) -> Verdict:
         return Verdict(problems=problems)
     config = loaded.config
     try:
+        _touch_logs(config)
         identity = _identity(config.server)
         endpoints = {address.text: _resolve(address) for address in config.server.listen}
         if identity is not None:
@@ -115,6 +148,13 @@ def check(source: Source) -> Verdict:
     if problems:
         return Verdict(problems=problems)
     return Verdict(config=config, identity=identity, endpoints=endpoints)
+
+
+def _touch_logs(config: schema.Config) -> None:
+    """Have the folders of log files answer here: the master will open them, and must not hang on a dead mount."""
+    for folder in {os.path.dirname(name) for name in (*log_names(config), config.log.error) if name[:1] == "/"}:
+        with contextlib.suppress(OSError):  # what is wrong with them the opening will tell
+            os.statvfs(folder)
 
 
 def _identity(server: schema.Server) -> privileges.Identity | None:

@@ -79,6 +79,7 @@ def work(order: Order) -> None:
     try:
         signals.reset_dispositions()
         signals.ignore(IGNORED_SIGNALS)
+        signals.ignore_others()
         set_title(f"httpd: worker {order.slot} gen {order.generation}")
         os.fchdir(order.folder)
         _keep_only(order)
@@ -212,8 +213,12 @@ class _Worker:
 
     def _obey(self, message: Mapping[str, object], fds: list[int]) -> None:
         match message:
-            case {"do": "drain", "seconds": int() | float() as seconds, "empty": list() as empty}:
+            case {"do": "drain", "seconds": int() | float() as seconds, "empty": list() as empty, "leave": leave}:
+                if leave:
+                    self._order.shares.leave(self._order.slot)
                 self._drain(seconds, [str(text) for text in empty])
+            case {"do": "listen", "address": str() as text} if len(fds) == 1:
+                self._listen_anew(text, fds[0])
             case {"do": "standby", "keep": list() as keep}:
                 self._order.shares.leave(self._order.slot)
                 self._loop.stand_by(frozenset(str(text) for text in keep))
@@ -231,12 +236,21 @@ class _Worker:
                     os.close(fd)
                 self._errors.error("unknown message from the master", message=str(message))
 
+    def _listen_anew(self, text: str, fd: int) -> None:
+        """The master has made a listener anew; what waits for the old one is not lost."""
+        sock = socket.socket(fileno=fd)
+        for index, old in enumerate(self._acceptors):
+            if old.address.text == text:
+                self._acceptors[index] = new = old.successor(sock)
+                new.start()
+                old.close(empty_queue=True)
+                return
+        sock.close()  # it drains already
+
     def _drain(self, seconds: float, empty: Iterable[str]) -> None:
         texts = frozenset(empty)
-        shares = self._order.shares
-        shares.leave(self._order.slot)
-        if shares.bell in self._context.handlers:
-            self._context.forget(shares.bell)
+        if self._order.shares.bell in self._context.handlers:
+            self._context.forget(self._order.shares.bell)
         self._loop.drain(seconds, lambda acceptor: acceptor.address.text in texts)
 
     def _reopen(self, specs: list[str], fds: list[int]) -> None:
