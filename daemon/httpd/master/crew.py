@@ -17,9 +17,10 @@ from typing import Protocol
 
 from httpd.logs.errors import ErrorLog
 from httpd.master import heartbeat
-from httpd.master.children import GRACE_SECONDS, Action, Child, Event, Slot, State, jitter
+from httpd.master.children import GRACE_SECONDS, IN_OFFICE, Action, Child, Event, Slot, State, jitter
 from httpd.master.generations import Generation, Stage
 from httpd.master.losses import Losses, crash, unexpected
+from httpd.master.recycling import Recycling
 from httpd.master.revival import revive
 from httpd.master.spawning import Spawner, last_words, release
 from httpd.master.watch import Watch
@@ -52,6 +53,7 @@ class Crew:
         self.generations: list[Generation] = []
         self.observer: Observer | None = None
         self.losses = Losses()
+        self._recycling = Recycling(errors, self.losses, self.fill)
         self.strays: set[int] = set()  # other children of ours that are about to end
 
     # Filling slots
@@ -125,46 +127,13 @@ class Crew:
             case {"event": "reopened"}:
                 child.reopening = max(0, child.reopening - 1)
             case {"event": "recycle", "reason": str() as reason}:
-                self._recycle(generation, child, reason)
+                self._recycling.ask(generation, child, reason)
             case {"event": "listener"}:
                 revive(generation.listeners, self._errors)
-            case {"event": "leaving"}:
+            case {"event": "leaving"} if child.state in IN_OFFICE:
                 self._errors.warning("worker was told to end from outside", worker=child.pid, slot=child.slot)
-                self._replace(generation, child, "told to end from outside")
+                self._recycling.replace(generation, child, "told to end from outside")
                 self.apply(generation, child, Event.DRAIN)
-
-    # Replacing a worker by a new one before it goes
-
-    def _recycle(self, generation: Generation, child: Child, reason: str) -> None:
-        if generation.stage is not Stage.ACTIVE or child.state is not State.SERVING:
-            return
-        self._errors.info("replacing worker", worker=child.pid, slot=child.slot, reason=reason)
-        generation.tired.append((child, reason))
-        self._next_tired(generation)
-
-    def _next_tired(self, generation: Generation) -> None:
-        """One at a time, so that a service never runs on half its workers because all grew old together."""
-        if any(slot.replacing is not None for slot in generation.slots):
-            return
-        while generation.tired:
-            slot = self._replace(generation, *(oldest := generation.tired.pop(0)))
-            if slot is not None:
-                slot.replacing = oldest[0]
-                return
-
-    def _replace(self, generation: Generation, child: Child, reason: str) -> Slot | None:
-        """Give the child's slot to a new worker; the child goes on without a slot."""
-        for slot in generation.slots:
-            if slot.child is child:
-                generation.shares.leave(slot.number)
-                slot.child = None
-                generation.extra.append(child)
-                slot.restarts += 1
-                self.losses.note(child, reason)
-                if generation.stage is Stage.ACTIVE:
-                    self.fill(generation, [slot])
-                return slot
-        return None
 
     # What the master tells them
 
@@ -218,11 +187,10 @@ class Crew:
 
     def _welcome(self, generation: Generation, child: Child) -> None:
         self._watch.begin(generation, child, time.monotonic())
-        for slot in generation.slots:
-            if slot.child is child and slot.replacing is not None:
-                old, slot.replacing = slot.replacing, None
-                self.apply(generation, old, Event.DRAIN)
-                self._next_tired(generation)
+        old = self._recycling.successor_serves(generation, child)
+        if old is not None:
+            self.apply(generation, old, Event.DRAIN)
+            self._recycling.go_on(generation)
         assert self.observer is not None
         self.observer.worker_ready(generation)
 
