@@ -14,7 +14,11 @@ def main() -> int:
     wakeup = signals.take_control()
     from httpd import cli
 
-    return cli.main(wakeup)
+    try:
+        return cli.main(wakeup)
+    finally:
+        # The interpreter resets handlers before it ends, and one more TERM would kill what has ended in order.
+        signals.ignore(signals.CONTROL)
 
 
 if __name__ == "__main__":

@@ -35,8 +35,8 @@ class Observer(Protocol):
 
     def worker_ready(self, generation: Generation) -> None: ...
 
-    def worker_gone(self, generation: Generation, how: str, *, crashed: bool) -> None:
-        """A process is over, or could not be started."""
+    def worker_lost(self, generation: Generation, how: str, *, crashed: bool) -> None:
+        """A process ended that nobody had told to, or could not be started."""
 
 
 class Crew:
@@ -74,7 +74,7 @@ class Crew:
             self._errors.limited("fork", 10).error("cannot start a worker", slot=slot.number, reason=error.strerror,
                                                    again_in=f"{pause:.1f}s")  # fmt: skip
             assert self.observer is not None
-            self.observer.worker_gone(generation, slot.last_exit, crashed=False)
+            self.observer.worker_lost(generation, slot.last_exit, crashed=False)
             return
         slot.child = child
         self._listen_to(child.channel.fileno(), lambda mask: self._on_message(generation, child))
@@ -85,16 +85,21 @@ class Crew:
         self._handlers[fd] = handler
         self._poller.register(fd, IN)
 
-    def _forget(self, fd: int) -> None:
-        if self._handlers.pop(fd, None) is not None:
-            self._poller.unregister(fd)
+    def _forget(self, fd: int) -> bool:
+        """Stop listening to `fd`; False if that was so already."""
+        if self._handlers.pop(fd, None) is None:
+            return False
+        self._poller.unregister(fd)
+        return True
 
     def resize(self, generation: Generation, count: int) -> list[Child]:
         """Have `count` slots; returns the workers that have to go."""
-        leaving = [slot.child for slot in generation.slots[count:] if slot.child is not None]
+        going = generation.slots[count:]
         del generation.slots[count:]
         generation.slots += [Slot(number) for number in range(len(generation.slots), count)]
+        leaving = [slot.child for slot in going if slot.child is not None]
         generation.extra += leaving
+        leaving += [slot.replacing for slot in going if slot.replacing is not None]  # these have no place already
         for child in leaving:
             self.apply(generation, child, Event.DRAIN)
         self.fill(generation)
@@ -111,8 +116,7 @@ class Crew:
         if received is None:
             return
         if received is pairs.EOF:
-            self._forget(child.channel.fileno())
-            if child.pidfd is None:
+            if self._forget(child.channel.fileno()) and child.pidfd is None:
                 self._reap(generation, child)
             return
         message, fds = received
@@ -184,13 +188,15 @@ class Crew:
                 slot.died(time.monotonic(), 0.0, jitter())
                 generation.shares.leave(slot.number)
                 generation.extra.append(child)
+                slot.last_exit = f"{child.failure or 'told to go'}; does not end by SIGKILL: it hangs in the kernel"
+                assert self.observer is not None
+                self.observer.worker_lost(generation, slot.last_exit, crashed=False)
 
     def _welcome(self, generation: Generation, child: Child) -> None:
         self._watch.begin(generation, child, time.monotonic())
         old = self._recycling.successor_serves(generation, child)
         if old is not None:
             self.apply(generation, old, Event.DRAIN)
-            self._recycling.go_on(generation)
         assert self.observer is not None
         self.observer.worker_ready(generation)
 
@@ -277,8 +283,9 @@ class Crew:
         if was is State.DRAINING and status.code != 0:
             self._errors.warning("worker died before its requests were over", worker=child.pid,
                                  generation=child.generation, reason=how)  # fmt: skip
-        assert self.observer is not None
-        self.observer.worker_gone(generation, how, crashed=crash(child, was, status))
+        if unexpected(child, was):
+            assert self.observer is not None
+            self.observer.worker_lost(generation, how, crashed=crash(child, was, status))
 
     def _lost(self, generation: Generation, slot: Slot, child: Child, how: str) -> None:
         now = time.monotonic()
@@ -307,6 +314,7 @@ class Crew:
                     self.apply(generation, child, Event.DEADLINE)
             if generation.stage in _FILLED:
                 self.fill(generation)
+            self._recycling.go_on(generation)
         if now >= self._watch.due:
             self._watch.look(self.generations, now)
 

@@ -26,15 +26,16 @@ class Recycling:
     def ask(self, generation: Generation, child: Child, reason: str) -> None:
         """A worker wants to be replaced (`max_requests`, `max_memory`).  It may ask as often as it likes."""
         known = any(slot.replacing is child for slot in generation.slots) or child in generation.extra
-        if generation.stage is not Stage.ACTIVE or child.state is not State.SERVING or known:
+        if generation.stage is Stage.DRAINING or child.state not in (State.SERVING, State.STANDBY) or known:
             return
         if not any(child is tired for tired, _ in generation.tired):
             self._errors.info("replacing worker", worker=child.pid, slot=child.slot, reason=reason)
             generation.tired.append((child, reason))
-            self.go_on(generation)
 
     def go_on(self, generation: Generation) -> None:
-        """Begin with the next one, if it is its turn."""
+        """Begin with the next one, if it is its turn.  To be called whenever something has happened."""
+        if not generation.tired or generation.stage is not Stage.ACTIVE:
+            return
         if any(slot.replacing is not None for slot in generation.slots):
             return
         while generation.tired:

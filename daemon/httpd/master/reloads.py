@@ -79,14 +79,15 @@ class Reloads:
     def deadline(self) -> float:
         """When `expire` has something to do (monotonic seconds)."""
         check = _NEVER if self._check is None else self._check.deadline
-        probation = _NEVER if self._probation is None else self._probation.deadline
+        # While the next reload runs it is not settled: what it gave up may be wanted again.
+        probation = _NEVER if self._probation is None or self._transition else self._probation.deadline
         return min(check, probation, self._count_at)
 
     def expire(self, now: float) -> None:
         """Give up a check that takes too long; end a probation that was passed."""
         if self._check is not None and now >= self._check.deadline:
             self._check.expire()
-        if self._probation is not None and now >= self._probation.deadline:
+        if self._probation is not None and self._transition is None and now >= self._probation.deadline:
             self._settle()
         if now >= self._count_at:
             self._count_old()
@@ -104,11 +105,11 @@ class Reloads:
         if transition is not None:
             transition.worker_ready()
 
-    def worker_gone(self, generation: Generation, how: str, *, crashed: bool) -> None:
-        """A worker is over, or could not be started."""
+    def worker_lost(self, generation: Generation, how: str, *, crashed: bool) -> None:
+        """A worker ended that nobody had told to, or could not be started."""
         transition, probation = self.transition_of(generation), self._probation
         if transition is not None:
-            transition.worker_gone(how)
+            transition.worker_lost(how)
         elif probation is not None and probation.new is generation and probation.failed(crashed=crashed):
             self._roll_back(probation, how)
 

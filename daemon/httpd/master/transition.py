@@ -168,7 +168,7 @@ class Transition:
             self._crew.fill(generation)
         self._look(generation)
 
-    def worker_gone(self, how: str) -> None:
+    def worker_lost(self, how: str) -> None:
         """A worker of the new generation died, or could not be started."""
         self._failed_starts += 1
         if self.step is Step.CANARY or (self._old is not None and self._failed_starts >= _FAILED_STARTS):

@@ -17,6 +17,7 @@ import faulthandler
 import gc
 import os
 import random
+import signal
 import socket
 import threading
 import time
@@ -47,6 +48,7 @@ IGNORED_SIGNALS = ("HUP", "USR1", "USR2", "TTIN", "TTOU", "WINCH", "INT")
 EXIT_OK, EXIT_BOOT = 0, 70
 _SPARE_FDS = 64  # beside the connections: listeners, logs, files on their way
 _FDS_PER_CONNECTION = 2  # the socket, and a file that is being sent
+_ANSWER = 5.0  # seconds that the master has to answer
 _LOG_FLUSH = 2.0  # seconds that the last log lines may take
 _MEMORY_CHECK = 10.0  # seconds between two looks at our own memory
 
@@ -111,7 +113,8 @@ class _Worker:
         self._order = order
         limits.raise_nofile(config.limits.connections * _FDS_PER_CONNECTION + _SPARE_FDS)
         self._wakeup = signals.Wakeup()
-        self._wakeup.install(("TERM",))
+        self._wakeup.install(("TERM", "ALRM"))
+        self._leaving = False  # told by TERM to end
         tag = f"worker {order.slot} gen {order.generation} pid {os.getpid()}"
         self._error_sink = Sink(order.errors, on_recover=self._on_recover)
         self._errors = ErrorLog(self._error_sink.write, config.log.level, tag)
@@ -276,9 +279,16 @@ class _Worker:
             acceptor.look_again()
 
     def _on_signal(self, mask: int) -> None:
-        if self._wakeup.take():
+        names = self._wakeup.take()
+        if "TERM" in names and not self._leaving:
+            # What waits in the queues is the master's to decide about: it may be ending too, and then nobody else will
+            # take it.  If it does not answer, others hold the listeners, as they did before.
+            self._leaving = True
             self._errors.warning("told to end by TERM from outside: draining")
             self._tell({"event": "leaving"})
+            self._loop.stand_by(frozenset())
+            signal.setitimer(signal.ITIMER_REAL, _ANSWER)
+        elif "ALRM" in names and self._leaving:
             self._drain(self._order.config.timeouts.drain, ())
 
     # What the worker says
