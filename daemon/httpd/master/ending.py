@@ -25,11 +25,13 @@ from httpd.master.waits import Waits
 from httpd.system.systemd import Notifier
 from httpd.worker import checker
 
+_EXTEND_US = 15_000_000  # microseconds from now on that the service manager is asked for
+_EXTEND_AGAIN = 5.0  # seconds
 _NEVER = float("inf")
 
 
 class Ending:
-    """The end of one server.  `due` is when `tick` has something to do (monotonic seconds)."""
+    """The end of one server."""
 
     def __init__(
         self, crew: Crew, reloads: Reloads, waits: Waits, notifier: Notifier, errors: ErrorLog, run_dir: str
@@ -42,9 +44,15 @@ class Ending:
         self._interrupts = 0
         self._restart = False
         self._next_run_dir = run_dir  # behind a restart
-        self.due = _NEVER  # when a stop that was delayed begins to drain
+        self._drain_at = _NEVER  # when a stop that was delayed begins to drain
+        self._extend_at = _NEVER  # when the service manager is asked for more time
         self.stopping = False
         self.over = False
+
+    @property
+    def due(self) -> float:
+        """When `tick` has something to do (monotonic seconds)."""
+        return min(self._drain_at, self._extend_at)
 
     @property
     def handed_on(self) -> list[Listener]:
@@ -94,7 +102,9 @@ class Ending:
             self._reloads.give_up()
             active = self._reloads.active
             delay = active.config.timeouts.stop_delay if active is not None else 0.0
-            self.due = time.monotonic() + delay
+            self._drain_at = time.monotonic() + delay
+            if self._notifier.connected:
+                self._extend_at = time.monotonic()
         elif now:
             self._errors.notice("stopping at once: requests are cut off")
         else:
@@ -105,17 +115,20 @@ class Ending:
     def give_up(self) -> None:
         """End at once."""
         self.stopping = True
-        self.due = _NEVER
+        self._drain_at = _NEVER
         self._close_listeners()
         for generation in list(self._crew.generations):
             self._crew.stop(generation)
 
     def tick(self, now: float) -> None:
         """Begin to drain when the delay is over; notice that it is over."""
-        if now >= self.due:
-            self.due = _NEVER
+        if now >= self._drain_at:
+            self._drain_at = _NEVER
             self._drain_all()
-        if self.stopping and self.due == _NEVER and not self._crew.generations:
+        if now >= self._extend_at:
+            self._extend_at = now + _EXTEND_AGAIN
+            self._notifier.extend_timeout(_EXTEND_US)
+        if self.stopping and self._drain_at == _NEVER and not self._crew.generations:
             self.over = True
 
     def _close_listeners(self) -> None:

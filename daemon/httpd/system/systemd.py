@@ -48,6 +48,11 @@ class Notifier:
         watchdog_us = int(usec) if ours and usec.isascii() and usec.isdecimal() and len(usec) <= 20 else 0
         return cls(address, watchdog_us)
 
+    @property
+    def connected(self) -> bool:
+        """Whether there is a manager to talk to."""
+        return self._socket is not None
+
     def ready(self, status: str) -> bool:
         """The start, or a reload, is over and workers answer."""
         return self._send("READY=1", _status(status))

@@ -13,7 +13,8 @@ from httpd.config.schema import Directory, Log, Redirect, Server, Settings, Vhos
 from httpd.logs.targets import Kind
 from httpd.master import generations as module
 from httpd.master.children import Child, State
-from httpd.master.generations import Generation, Stage, log_names, make_generation, open_targets, worker_count
+from httpd.logs.targets import log_names
+from httpd.master.generations import Generation, Stage, make_generation, open_targets, worker_count
 from httpd.worker.scoreboard import Figures
 
 MakeConfig = Callable[..., schema.Config]
