@@ -6,11 +6,12 @@ as it can be, with exit code 0.
 
 import sys
 
-from httpd.system import signals
+from httpd.system import detach, signals
 
 
 def main() -> int:
     """Run the command; returns its exit code."""
+    detach.ensure_std_fds()
     wakeup = signals.take_control()
     from httpd import cli
 

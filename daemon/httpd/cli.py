@@ -102,7 +102,6 @@ def main(wakeup: signals.Wakeup, arguments: Sequence[str] | None = None) -> int:
         parser.error("FOLDER and --listen do not go with --config")
     if options.check and options.config is None:
         parser.error("--check needs --config FILE")
-    detach.ensure_std_fds()
     environ = dict(os.environ)
     try:
         plan = _plan(options)

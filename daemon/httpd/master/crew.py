@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Protocol
 
 from httpd.logs.errors import ErrorLog
@@ -122,6 +122,9 @@ class Crew:
         message, fds = received
         for fd in fds:
             os.close(fd)
+        self._heed(generation, child, message)
+
+    def _heed(self, generation: Generation, child: Child, message: Mapping[str, object]) -> None:
         match message:
             case {"event": "ready"}:
                 self.apply(generation, child, Event.READY)
@@ -132,6 +135,8 @@ class Crew:
                 child.reopening = max(0, child.reopening - 1)
             case {"event": "recycle", "reason": str() as reason}:
                 self._recycling.ask(generation, child, reason)
+            case {"event": "awake"}:
+                self._watch.rouse(time.monotonic())
             case {"event": "listener"}:
                 revive(generation.listeners, self._errors)
             case {"event": "leaving"} if child.state in IN_OFFICE:

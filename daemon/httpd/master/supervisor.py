@@ -40,6 +40,7 @@ from httpd.worker import checker
 
 EXIT_OK, EXIT_UNAVAILABLE, EXIT_DEFECT, EXIT_NO_PERMISSION = 0, 69, 70, 77
 _FLUSH_AGAIN = 0.2  # seconds until a full error log is tried again
+_TELL_AGAIN = 2.0  # seconds until it is tried again to say that lines were lost
 _REOPEN_SECONDS = 10.0
 _RESIZE_SECONDS = 90.0
 _STALL = 1.0  # seconds; who is late by more did not run
@@ -98,6 +99,7 @@ class Supervisor:
         self._start_until = time.monotonic() + patience
         self._start_again = _NEVER
         self.ending = Ending(self.crew, self.reloads, self._waits, notifier, self.errors, str(run_dir.path))
+        self._tell_lost_at = 0.0  # monotonic seconds
         self._next_look = _NEVER  # for paths of unix sockets
         self._defects: deque[float] = deque(maxlen=_DEFECTS)  # when they happened (monotonic seconds)
         self._code = EXIT_OK
@@ -163,12 +165,14 @@ class Supervisor:
         now = time.monotonic()
         if self._writer.pending:
             due.append(now + _FLUSH_AGAIN)
+        elif self._writer.dropped:
+            due.append(self._tell_lost_at)
         first = min(due)
         return -1 if first == _NEVER else max(0.0, first - now)
 
     def _tick(self, now: float) -> None:
         assert self._endpoint is not None
-        self._flush_log()
+        self._flush_log(now)
         self._endpoint.sweep(now)
         self.reloads.expire(now)
         if now >= self._start_again:
@@ -183,11 +187,16 @@ class Supervisor:
         self.ending.tick(now)
         self._waits.answer(now)
 
-    def _flush_log(self) -> None:
-        self._writer.flush()
-        if self._writer.dropped and not self._writer.pending:
-            lines, self._writer.dropped = self._writer.dropped, 0
-            self.errors.warning("log lines were lost", lines=lines)
+    def _flush_log(self, now: float) -> None:
+        writer = self._writer
+        writer.flush()
+        if not writer.dropped or writer.pending or now < self._tell_lost_at:
+            return
+        lost, writer.dropped = writer.dropped, 0
+        self.errors.warning("log lines were lost", lines=lost)
+        if writer.dropped:  # this one too: the disk is still full
+            writer.dropped = lost
+            self._tell_lost_at = now + _TELL_AGAIN
 
     def _bury_generations(self) -> None:
         for generation in list(self.crew.generations):

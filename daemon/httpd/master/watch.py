@@ -1,4 +1,8 @@
-"""Watches over the workers' signs of life: `heartbeat` judges, this reads, asks and tells."""
+"""Watches over the workers' signs of life: `heartbeat` judges, this reads, asks and tells.
+
+Rules: an idle server does not wake up to look at itself.  When all workers are asleep, and none owes an answer, looking
+ends; the first that wakes up begins by saying so, whatever it then hangs in.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +15,9 @@ from httpd.master.generations import Generation
 from httpd.master.heartbeat import Judgement
 from httpd.system import pairs
 from httpd.system.usage import usage
+from httpd.worker.scoreboard import Scoreboard
 
+_SOON = 2.0  # seconds until the first look at who woke up
 _NEVER = float("inf")
 
 
@@ -25,24 +31,46 @@ class Watch:
         self._errors = errors
         self._hung = hung
         self.due = _NEVER
+        self._soon = _SOON
+        self._unattended: list[Scoreboard] = []
 
     def begin(self, generation: Generation, child: Child, now: float) -> None:
         """A worker serves from now on."""
         heartbeat.forgive(child.pulse, now)
-        patience = generation.config.timeouts.heartbeat
-        if patience:
-            self.due = min(self.due, now + patience / heartbeat.LOOKS)
+        if generation.config.timeouts.heartbeat:
+            self.due = min(self.due, now + min(_SOON, _interval(generation)))
+
+    def rouse(self, now: float) -> None:
+        """A worker says that it is awake."""
+        if self._unattended:
+            self._attend()
+            self.due = min(self.due, now + self._soon)
+
+    def _attend(self) -> None:
+        for scoreboard in self._unattended:
+            scoreboard.leave_unattended(unattended=False)
+        self._unattended = []
 
     def look(self, generations: Iterable[Generation], now: float) -> None:
         """Look at all workers."""
         self.due = _NEVER
-        for generation in generations:
-            patience = generation.config.timeouts.heartbeat
-            watched = [child for child in generation.children if child.state in WATCHED] if patience else []
-            if watched:
-                self.due = min(self.due, now + patience / heartbeat.LOOKS)
-            for child in watched:
-                self._look_at(generation, child, now, patience)
+        self._attend()
+        watched = [
+            (generation, child) for generation in generations if generation.config.timeouts.heartbeat
+            for child in generation.children if child.state in WATCHED
+        ]  # fmt: skip
+        for generation, child in watched:
+            self._look_at(generation, child, now, generation.config.timeouts.heartbeat)
+        interval = min((_interval(generation) for generation, _ in watched), default=_NEVER)
+        self._soon = min(_SOON, interval)
+        if not any(child.pulse.asked for _, child in watched):
+            self._unattended = list({id(generation): generation.scoreboard for generation, _ in watched}.values())
+            for scoreboard in self._unattended:
+                scoreboard.leave_unattended(unattended=True)
+        # Behind that: who has woken up before it was said did not tell.
+        if not self._unattended or any(generation.scoreboard.awake(child.board) for generation, child in watched):
+            self._attend()
+            self.due = now + interval
 
     def _look_at(self, generation: Generation, child: Child, now: float, patience: float) -> None:
         judgement = heartbeat.judge(child.pulse, generation.scoreboard.read(child.board).beat, now, patience)
@@ -55,3 +83,7 @@ class Watch:
             pairs.send(child.channel, {"do": "beat"})
         elif judgement is Judgement.HUNG:
             self._hung(generation, child, f"hangs: no sign of life for {now - child.pulse.seen:.1f} s")
+
+
+def _interval(generation: Generation) -> float:
+    return generation.config.timeouts.heartbeat / heartbeat.LOOKS

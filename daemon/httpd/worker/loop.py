@@ -21,19 +21,30 @@ from collections.abc import Callable, Container
 
 from httpd.worker.acceptor import Acceptor
 from httpd.worker.context import Context
+from httpd.worker.scoreboard import Presence
 
 _DRAIN_IDLE = 1.0  # seconds an idle connection is kept while draining, for a request that may be on its way
 _FINEST, _COARSEST = 0.05, 1.0  # seconds between two sweeps
 _REPORT = 0.01  # seconds
+_ROUSE_AGAIN = 0.1  # seconds
 _STALL = 1.0  # seconds; who was late by more did not run: a stopped process, a frozen machine
 _NEVER = float("inf")
 
 
 class Loop:
-    """Runs until `stop`, or while draining until the last connection is gone.  `report` tells the worker's figures."""
+    """Runs until `stop`, or while draining until the last connection is gone.
 
-    def __init__(self, context: Context, acceptors: list[Acceptor], report: Callable[[], None]) -> None:
+    `report` tells the worker's figures; `rouse` tells the master that somebody is awake.
+    """
+
+    def __init__(
+        self, context: Context, acceptors: list[Acceptor], report: Callable[[], None], presence: Presence,
+        rouse: Callable[[], None],
+    ) -> None:  # fmt: skip
         self._context = context
+        self._presence = presence
+        self._rouse = rouse
+        self._next_rouse = 0.0
         self._acceptors = acceptors
         self._report_figures = report
         self._next_report = _NEVER
@@ -78,6 +89,9 @@ class Loop:
         """Look at the clocks; `timeout` is how long the poller was to wait at most."""
         context = self._context
         now = time.monotonic()
+        if self._presence.awake() and now >= self._next_rouse:
+            self._next_rouse = now + _ROUSE_AGAIN
+            self._rouse()
         if now - context.now > timeout + _STALL and timeout >= 0.0:
             self._stalled(now - context.now - timeout)
         context.round += 1
@@ -118,6 +132,7 @@ class Loop:
             until = self._next_sweep
         for acceptor in self._acceptors if context.paused else ():
             until = min(until, acceptor.due)
+        self._presence.asleep()
         return -1 if until == _NEVER else max(0.0, until - context.now)
 
     def _resume(self, now: float) -> None:

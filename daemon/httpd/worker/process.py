@@ -129,7 +129,8 @@ class _Worker:
         self._logs = {spec: AccessLog(self._form, sink.write, context.dirty) for spec, sink in self._sinks.items()}
         context.log = self._logs.get(config.log.access)
         self._acceptors = self._make_acceptors()
-        self._loop = Loop(context, self._acceptors, self._report)
+        presence = order.scoreboard.presence(order.board)
+        self._loop = Loop(context, self._acceptors, self._report, presence, self._rouse)
         self._watch(order.channel.fileno(), self._on_channel)
         self._watch(self._wakeup.fd, self._on_signal)
         jitter = random.randrange(config.server.max_requests // 4 + 1) if config.server.max_requests else 0
@@ -318,6 +319,9 @@ class _Worker:
         if reason:
             self._recycling = True
             self._tell({"event": "recycle", "reason": reason})
+
+    def _rouse(self) -> None:
+        self._tell({"event": "awake"})
 
     def _listener_lost(self) -> None:
         self._tell({"event": "listener"})
