@@ -14,6 +14,7 @@ import footprint
 import heads
 import latency
 import scaling
+import supervision
 from load import Load, Result
 from session import SERVERS, NotMeasured, Session
 from targets import Limit, Ratio, Verdict, by_cpu, by_throughput, client_bound, disturbed, judge_limit, judge_ratio
@@ -100,6 +101,11 @@ MEASURES: tuple[Measure, ...] = (
         "idle-connections", "10,000 idle keep-alive connections", footprint.idle_connections,
         (Limit("more USS", 24, "MiB"),),
     ),
+    Figures(
+        "reload", "a reload", supervision.reload,
+        (Limit("reload with 2 workers", 0.5, "s"), Limit("reload with 8 workers", 1.0, "s")),
+    ),
+    Figures("recovery", "kill -9 of a worker", supervision.recovery, (Limit("kill to full strength", 0.5, "s"),)),
     Figures("start", "start to first answer", footprint.start, (Limit("compiled start", 0.4, "s"),)),
     Figures(
         "idle", "an idle daemon", footprint.idle,

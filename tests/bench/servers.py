@@ -158,6 +158,17 @@ class Httpd(Server):
         )
         return [sys.executable, "-m", "httpd", "-c", str(config)]
 
+    def call(self, command: str) -> dict[str, Any]:
+        """The data of a command's outcome, asked for without a program in between (docs/control.md); it has to work."""
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
+            sock.connect(str(self.run_dir / "control.sock"))
+            sock.sendall(json.dumps({"command": command, "arguments": {}}).encode() + b"\n")
+            with sock.makefile("rb") as answer:
+                found = json.loads(answer.readline())
+        assert found["code"] == 0, found
+        data: dict[str, Any] = found["data"]
+        return data
+
     def status(self) -> dict[str, Any]:
         """What `httpd-ctl status --json` says (docs/control.md)."""
         call = "from httpd.control.ctl import main; raise SystemExit(main())"

@@ -255,11 +255,11 @@ class Crew:
         status = children.reap(child.pid, child.pidfd)
         if status is None:
             return
+        self._forget(child.channel.fileno())
         if child.state is State.STARTING and not child.failure:
             self._on_message(generation, child)  # its last words, if they have not been read yet
         was = child.state
         child.apply(Event.EXIT, time.monotonic(), 0.0)
-        self._forget(child.channel.fileno())
         if child.pidfd is not None:
             self._forget(child.pidfd)
         self._log_last_words(child)

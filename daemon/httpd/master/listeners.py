@@ -25,6 +25,7 @@ from pathlib import Path
 from httpd.config.schema import Address
 from httpd.worker.checker import Endpoint
 
+_ALL = ("0.0.0.0", "::")
 _LISTEN = 10  # TCP_LISTEN, the state in tcp_info
 BACKLOG = 4096  # the kernel cuts it to net.core.somaxconn
 
@@ -32,9 +33,11 @@ BACKLOG = 4096  # the kernel cuts it to net.core.somaxconn
 class BindError(Exception):
     """An address that can't be bound: for want of privileges (`permission`), or because it is taken (`in_use`)."""
 
-    def __init__(self, address: str, error: OSError) -> None:
+    def __init__(self, address: str, error: OSError, own: str = "") -> None:
+        """`own`: the address of this very server that may be in the way."""
+        hint = f"; {own} of this server is in the way: use restart" if own and error.errno == errno.EADDRINUSE else ""
         # Without an errno (a path longer than a socket address) there is no strerror, only a text.
-        super().__init__(f"cannot listen on {address}: {error.strerror or error}")
+        super().__init__(f"cannot listen on {address}: {error.strerror or error}{hint}")
         self.in_use = error.errno == errno.EADDRINUSE
         self.permission = error.errno in (errno.EACCES, errno.EPERM)
 
@@ -142,7 +145,7 @@ def bind_all(
                 continue
             listener = Listener(address, wanted)
             fresh.append(listener)
-            _bind(listener, note)
+            _bind(listener, note, kept)
             result.append(listener)
     except BindError:
         for listener in fresh:
@@ -151,7 +154,7 @@ def bind_all(
     return result
 
 
-def _bind(listener: Listener, note: Callable[[str], None]) -> None:
+def _bind(listener: Listener, note: Callable[[str], None], kept: Sequence[Listener]) -> None:
     text, port = listener.address.text, 0
     for endpoint in listener.endpoints:
         try:
@@ -160,7 +163,7 @@ def _bind(listener: Listener, note: Callable[[str], None]) -> None:
             if error.errno in (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL) and len(listener.endpoints) > 1:
                 note(f"{text}: not on {endpoint.host or 'this address'}: {error.strerror}")
                 continue
-            raise BindError(text, error) from None
+            raise BindError(text, error, _overlap(endpoint, kept)) from None
         listener.sockets.append(sock)
         if endpoint.path:
             listener.note_inode()
@@ -168,6 +171,16 @@ def _bind(listener: Listener, note: Callable[[str], None]) -> None:
             port = sock.getsockname()[1]  # ":0": the same port for both families
     if not listener.sockets:
         raise BindError(text, OSError(errno.EADDRNOTAVAIL, os.strerror(errno.EADDRNOTAVAIL)))
+
+
+def _overlap(endpoint: Endpoint, kept: Sequence[Listener]) -> str:
+    """The name of a socket of ours that has the port of `endpoint` on its address, on all, or on one of its all."""
+    for sock in (sock for listener in kept for sock in listener.sockets):
+        if sock.family == endpoint.family and not endpoint.path:
+            host, port, *_ = sock.getsockname()
+            if port == endpoint.port and (endpoint.host in _ALL or host in (*_ALL, endpoint.host)):
+                return _name(sock)
+    return ""
 
 
 def _open(endpoint: Endpoint, port: int) -> socket.socket:

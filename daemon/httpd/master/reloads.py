@@ -120,7 +120,13 @@ class Reloads:
 
     def start(self, verdict: checker.Verdict, kept: list[Listener], ended: Callable[[Failure | None], None]) -> None:
         """The first generation, from a verdict that is already there."""
-        self._begin(verdict, kept, lambda _, failure: ended(failure))
+
+        def over(_: Transition, failure: Failure | None) -> None:
+            ended(failure)
+            if failure is None:
+                self._once_more()
+
+        self._begin(verdict, kept, over)
 
     def _begin(
         self, verdict: checker.Verdict, kept: list[Listener], ended: Callable[[Transition, Failure | None], None]
@@ -234,9 +240,9 @@ class Reloads:
 
     def reload(self, reply: Reply) -> None:
         """CHECK -> BIND -> CANARY -> ROLL, or nothing."""
-        if self.closed or self.active is None:
+        if self.closed:
             reply(_BUSY)
-        elif self.busy:
+        elif self.busy or self.active is None:
             self._again.append(reply)
         else:
             self._replies = [reply]
@@ -285,6 +291,10 @@ class Reloads:
             self._notifier.ready(report.status_line(self.active, self.last))
         replies, self._replies = self._replies, []
         _reply_all(replies, outcome)
+        self._once_more()
+
+    def _once_more(self) -> None:
+        """The one reload for all who asked for one meanwhile."""
         again, self._again = self._again, []
         if again:
             self.reload(functools.partial(_reply_all, again))

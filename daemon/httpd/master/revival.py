@@ -28,20 +28,28 @@ def revive(listeners: Sequence[Listener], errors: ErrorLog) -> None:
             )
 
 
-def restore_paths(generation: Generation, errors: ErrorLog) -> None:
-    """Make unix sockets anew whose paths are gone, and tell the workers."""
-    for listener in generation.listeners:
-        if not listener.astray:
+def restore_paths(generations: Sequence[Generation], active: Generation, errors: ErrorLog) -> None:
+    """Make unix sockets of the active generation anew whose paths are gone, and tell the workers."""
+    for lost in active.listeners:
+        if not lost.astray:
             continue
-        text = listener.address.text
+        text, shared = lost.address.text, lost.sockets
         try:
-            sock = listener.bind_anew()
+            sock = lost.bind_anew()
         except OSError as error:
             errors.limited(f"restore {text}", _AGAIN).error(
                 "nobody can connect: the path of a unix socket is gone", listener=text, reason=error.strerror or error
             )
             continue
         errors.warning("the path of a unix socket was gone: made again", listener=text)
-        for child in generation.children:
-            if child.state in IN_OFFICE:
-                pairs.send(child.channel, {"do": "listen", "address": text}, [sock.fileno()])
+        for generation in generations:
+            for listener in generation.listeners:
+                if listener.sockets is shared:
+                    listener.note_inode()
+                    _tell_workers(generation, listener, sock.fileno())
+
+
+def _tell_workers(generation: Generation, listener: Listener, fd: int) -> None:
+    for child in generation.children:
+        if child.state in IN_OFFICE:
+            pairs.send(child.channel, {"do": "listen", "address": listener.address.text}, [fd])

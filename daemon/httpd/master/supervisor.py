@@ -183,7 +183,7 @@ class Supervisor:
         if now >= self._next_look:
             self._next_look = now + _LOOK_SECONDS
             if self.reloads.active is not None:
-                restore_paths(self.reloads.active, self.errors)
+                restore_paths(self.crew.generations, self.reloads.active, self.errors)
         self.ending.tick(now)
         self._waits.answer(now)
 
@@ -232,6 +232,7 @@ class Supervisor:
             self._code = EXIT_NO_PERMISSION if failure is not None and failure.permission else EXIT_UNAVAILABLE
             self.errors.error("cannot start", reason=reason)
             self.ending.stopping = True
+            self.reloads.give_up()
         self._started(self._code, reason)
         for generation in list(self.crew.generations):
             self.crew.stop(generation)

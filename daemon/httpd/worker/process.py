@@ -246,7 +246,8 @@ class _Worker:
         for index, old in enumerate(self._acceptors):
             if old.address.text == text:
                 self._acceptors[index] = new = old.successor(sock)
-                new.start()
+                if not self._context.draining:  # else it is started if the worker resumes
+                    new.start()
                 old.close(empty_queue=True)
                 return
         sock.close()  # it drains already
