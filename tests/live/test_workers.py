@@ -71,18 +71,28 @@ def test_a_killed_worker_is_replaced(served: Daemon, connect: Connect) -> None:
 
 
 def test_one_that_dies_again_and_again_waits_longer_each_time(served: Daemon) -> None:
-    served.expect("worker ended")
+    served.expect("worker ended", "where worker .* stood", "^\t")
     assert served.stderr is not None
     served.call("workers", count=1)
     for _ in range(4):
         pid = eventually(served.workers, "a worker")[0]
-        os.kill(pid, signal.SIGKILL)
+        os.kill(pid, signal.SIGSEGV)
         served.stderr.wait(f"worker ended.*worker={pid} ", 1)
     pauses = [float(re.findall(r"again_in=([\d.]+)s", line)[0]) for line in served.stderr.find("worker ended")]
     assert len(pauses) == 4
     assert pauses[-1] >= 0.2
     assert pauses[-1] > pauses[0]
     eventually(served.workers, "it comes back in the end")
+
+
+def test_one_that_is_killed_again_and_again_comes_back_at_once(served: Daemon) -> None:
+    served.expect("worker ended")
+    assert served.stderr is not None
+    served.call("workers", count=1)
+    for _ in range(6):
+        pid = eventually(served.workers, "a worker")[0]
+        os.kill(pid, signal.SIGKILL)
+        assert "again_in=0.0s" in served.stderr.wait(f"worker ended.*worker={pid} ", 1)
 
 
 def test_titles(served: Daemon) -> None:

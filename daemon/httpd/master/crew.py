@@ -19,7 +19,7 @@ from httpd.logs.errors import ErrorLog
 from httpd.master import heartbeat
 from httpd.master.children import GRACE_SECONDS, IN_OFFICE, Action, Child, Event, Slot, State, jitter
 from httpd.master.generations import Generation, Stage
-from httpd.master.losses import Losses, crash, unexpected
+from httpd.master.losses import End, Losses
 from httpd.master.recycling import Recycling
 from httpd.master.revival import revive
 from httpd.master.spawning import Spawner, last_words, release
@@ -265,15 +265,14 @@ class Crew:
         self._log_last_words(child)
         release(child)
         generation.give_board(child.board)
-        self._bury(generation, child, was, status)
+        self._bury(generation, child, was, self.losses.judge(child, was, status), status.code)
 
     def _log_last_words(self, child: Child) -> None:
         words = last_words(child)
         if words:
             self._errors.error(f"where worker {child.pid} stood\n{words}")
 
-    def _bury(self, generation: Generation, child: Child, was: State, status: children.ExitStatus) -> None:
-        how = self.losses.reason(child, was, status)
+    def _bury(self, generation: Generation, child: Child, was: State, end: End, code: int | None) -> None:
         if child in generation.extra:
             generation.extra.remove(child)
         for slot in generation.slots:
@@ -282,24 +281,24 @@ class Crew:
             if slot.child is child:
                 generation.shares.leave(slot.number)
                 slot.child = None
-                slot.last_exit = how
-                if unexpected(child, was):
-                    self._lost(generation, slot, child, how)
-        if was is State.DRAINING and status.code != 0:
+                slot.last_exit = end.reason
+                if end.unexpected:
+                    self._lost(generation, slot, child, end)
+        if was is State.DRAINING and code != 0:
             self._errors.warning("worker died before its requests were over", worker=child.pid,
-                                 generation=child.generation, reason=how)  # fmt: skip
-        if unexpected(child, was):
+                                 generation=child.generation, reason=end.reason)  # fmt: skip
+        if end.unexpected:
             assert self.observer is not None
-            self.observer.worker_lost(generation, how, crashed=crash(child, was, status))
+            self.observer.worker_lost(generation, end.reason, crashed=end.crashed)
 
-    def _lost(self, generation: Generation, slot: Slot, child: Child, how: str) -> None:
+    def _lost(self, generation: Generation, slot: Slot, child: Child, end: End) -> None:
         now = time.monotonic()
-        pause = slot.died(now, now - child.started, jitter())
+        pause = 0.0 if end.by_hand else slot.died(now, now - child.started, jitter())
         slot.restarts += 1
-        self.losses.note(child, how)
+        self.losses.note(child, end.reason)
         log = self._errors if slot.deaths <= 3 else self._errors.limited(f"lost {slot.number}", 10)
-        log.error("worker ended", worker=child.pid, slot=slot.number, generation=generation.number, reason=how,
-                  again_in=f"{pause:.1f}s")  # fmt: skip
+        log.error("worker ended", worker=child.pid, slot=slot.number, generation=generation.number,
+                  reason=end.reason, again_in=f"{pause:.1f}s")  # fmt: skip
 
     # Time
 

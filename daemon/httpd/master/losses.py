@@ -10,7 +10,7 @@ import time
 from collections import deque
 from dataclasses import dataclass
 
-from httpd.master.children import IN_OFFICE, Child, State
+from httpd.master.children import IN_OFFICE, WATCHED, Child, State
 from httpd.system.children import ExitStatus
 from httpd.system.usage import out_of_memory_kills
 
@@ -28,6 +28,16 @@ class Loss:
     reason: str
 
 
+@dataclass(slots=True, frozen=True)
+class End:
+    """How a worker's process came to its end."""
+
+    reason: str
+    unexpected: bool  # nobody had told it to go
+    crashed: bool = False  # by a fault of its own; SIGKILL comes from outside: an operator, or the kernel for memory
+    by_hand: bool = False  # somebody killed a worker that was well
+
+
 class Losses:
     """All of them are counted, the last ones remembered."""
 
@@ -41,22 +51,15 @@ class Losses:
         self.count += 1
         self.last.append(Loss(time.time(), child.generation, child.slot, child.pid, reason))
 
-    def reason(self, child: Child, was: State, status: ExitStatus) -> str:
-        """Why a process that was in state `was` ended."""
+    def judge(self, child: Child, was: State, status: ExitStatus) -> End:
+        """How a process that was in state `was` came to its end."""
+        unexpected = bool(child.failure) or was in IN_OFFICE
         if child.failure:
-            return child.failure
+            return End(child.failure, unexpected, crashed=True)
         if status.signal != signal.SIGKILL or was is State.KILLED:
-            return status.text
+            return End(status.text, unexpected, crashed=unexpected)
         before, self._memory_kills = self._memory_kills, out_of_memory_kills()
         killed = self._memory_kills - before
-        return f"{status.text} (oom_kill +{killed}: the kernel is out of memory)" if killed > 0 else status.text
-
-
-def unexpected(child: Child, was: State) -> bool:
-    """Whether nobody had told the worker to go."""
-    return bool(child.failure) or was in IN_OFFICE
-
-
-def crash(child: Child, was: State, status: ExitStatus) -> bool:
-    """Whether it ended by a fault of its own.  SIGKILL comes from outside: an operator, or the kernel for memory."""
-    return bool(child.failure) or (was in IN_OFFICE and status.signal != signal.SIGKILL)
+        if killed > 0:
+            return End(f"{status.text} (oom_kill +{killed}: the kernel is out of memory)", unexpected)
+        return End(status.text, unexpected, by_hand=was in WATCHED)

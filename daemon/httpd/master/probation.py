@@ -16,6 +16,7 @@ Rules:
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 
 from httpd.master.children import Event, State
@@ -62,7 +63,7 @@ def dismiss(crew: Crew, generation: Generation, fresh: list[Listener]) -> None:
     """End a generation that was not to be; `fresh` are listeners that only it has."""
     for listener in fresh:  # first here, as in `settle`
         listener.close()
-    generation.stage = Stage.DRAINING
+    generation.stage, generation.drains_since = Stage.DRAINING, time.monotonic()
     for child in list(generation.children):
         # A worker that serves may already have clients: it finishes them.
         event = Event.DRAIN if child.state is State.SERVING else Event.STOP

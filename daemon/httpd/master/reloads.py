@@ -166,12 +166,13 @@ class Reloads:
             return
         probation.settle(kept)
         self._tell_unsettled(None)
-        self._count_at = time.monotonic() + _QUICK_SECONDS
+        self._count_at = min(self._count_at, time.monotonic() + _QUICK_SECONDS)
 
     def _count_old(self) -> None:
         """Have old generations end that are too many.  Those that come and go in a storm of reloads do not count."""
-        self._count_at = _NEVER
         until = time.monotonic() - _QUICK_SECONDS
+        draining = [generation.drains_since for generation in self._crew.generations]
+        self._count_at = min((since for since in draining if since > until), default=_NEVER) + _QUICK_SECONDS
         old = [generation for generation in self._crew.generations if generation.drains_since <= until]
         assert self.active is not None
         for oldest in old[: -self.active.config.limits.generations]:
@@ -208,6 +209,8 @@ class Reloads:
         def finished(verdict: checker.Verdict) -> None:
             self._check = None
             done(verdict)
+            if not self.busy and not self._replies:
+                self._once_more()
 
         try:
             self._check = CheckProcess(self._source, self._poller, self._handlers, finished, self._crew.strays)
