@@ -213,7 +213,8 @@ class Reloads:
                 self._once_more()
 
         try:
-            self._check = CheckProcess(self._source, self._poller, self._handlers, finished, self._crew.strays)
+            judge = functools.partial(checker.check, self._source)
+            self._check = CheckProcess(judge, self._poller, self._handlers, finished, self._crew.strays)
         except OSError as error:
             done(checker.Verdict(problems=[f"cannot start the configuration check: {error.strerror}"]))
 

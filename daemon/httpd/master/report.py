@@ -10,12 +10,13 @@ from typing import Any
 
 from httpd import __version__
 from httpd.config import schema
-from httpd.control.wire import DONE, Outcome
+from httpd.control.wire import DONE, ROLLED_BACK, Outcome
 from httpd.master.children import Child, State
 from httpd.master.generations import Generation
 from httpd.master.losses import Losses
 from httpd.system.usage import footprint, listen_overflows
 
+_VERDICTS = {DONE: "done", ROLLED_BACK: "rolled back"}
 _SHOWN = 5  # replaced workers in the status for people
 
 
@@ -94,7 +95,7 @@ def status_text(data: Mapping[str, Any]) -> str:
     ]
     reload = data["last_reload"]
     if reload:
-        verdict = "done" if reload["ok"] else "refused"
+        verdict = _VERDICTS.get(reload["code"], "refused")
         first, *_ = reload["text"].splitlines() or [""]
         lines.append(f"reload    {verdict} {_ago(reload['at'])}: {first}")
     lines += [
@@ -134,7 +135,9 @@ def status_line(active: Generation | None, last_reload: Mapping[str, object]) ->
     if active is None:
         return "not serving"
     text = f"generation {active.number}, {active.serving()} workers on {', '.join(active.listener_names)}"
-    return f"{text}; last reload refused" if last_reload and not last_reload["ok"] else text
+    if not last_reload or last_reload["ok"]:
+        return text
+    return f"{text}; last reload {'rolled back' if last_reload['code'] == ROLLED_BACK else 'refused'}"
 
 
 def changes(before: Generation | None, after: Generation | None) -> list[str]:

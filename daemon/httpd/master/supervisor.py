@@ -22,12 +22,13 @@ from httpd.control.endpoint import Endpoint
 from httpd.control.wire import DONE, REFUSED, Outcome
 from httpd.logs.errors import ErrorLog
 from httpd.logs.stderr import NonBlockingWriter
-from httpd.master import reopening, report
+from httpd.master import report
 from httpd.master.crew import Crew
 from httpd.master.ending import Ending
 from httpd.master.generations import Generation, Stage
 from httpd.master.listeners import Listener
 from httpd.master.reloads import Reloads
+from httpd.master.reopening import Reopening
 from httpd.master.revival import restore_paths
 from httpd.master.spawning import Spawner
 from httpd.master.transition import Failure
@@ -41,7 +42,6 @@ from httpd.worker import checker
 EXIT_OK, EXIT_UNAVAILABLE, EXIT_DEFECT, EXIT_NO_PERMISSION = 0, 69, 70, 77
 _FLUSH_AGAIN = 0.2  # seconds until a full error log is tried again
 _TELL_AGAIN = 2.0  # seconds until it is tried again to say that lines were lost
-_REOPEN_SECONDS = 10.0
 _RESIZE_SECONDS = 90.0
 _STALL = 1.0  # seconds; who is late by more did not run
 _LOOK_SECONDS = 2.0  # between two looks for the paths of unix sockets
@@ -96,6 +96,9 @@ class Supervisor:
         self.crew.observer = self.reloads
         self._since, self._born = time.time(), time.monotonic()
         self._waits = Waits()
+        self._reopening = Reopening(
+            self.crew, self.errors, self._poller, self._handlers, self._waits, self._reopened
+        )
         self._start_until = time.monotonic() + patience
         self._start_again = _NEVER
         self.ending = Ending(self.crew, self.reloads, self._waits, notifier, self.errors, str(run_dir.path))
@@ -161,7 +164,8 @@ class Supervisor:
     def _timeout(self) -> float:
         assert self._endpoint is not None
         due = [self.crew.deadline(), self._endpoint.deadline, self.ending.due, self._start_again,
-               self.reloads.deadline, self._waits.deadline, self._next_look]  # fmt: skip
+               self.reloads.deadline, self._waits.deadline, self._next_look,
+               self._reopening.deadline]  # fmt: skip
         now = time.monotonic()
         if self._writer.pending:
             due.append(now + _FLUSH_AGAIN)
@@ -175,6 +179,7 @@ class Supervisor:
         self._flush_log(now)
         self._endpoint.sweep(now)
         self.reloads.expire(now)
+        self._reopening.expire(now)
         if now >= self._start_again:
             self._start_again = _NEVER
             self.reloads.start(self._verdict, self._kept, self._on_start)
@@ -290,15 +295,11 @@ class Supervisor:
 
     def reopen(self, reply: Reply) -> None:
         """New log files for every worker of every generation, and for the master."""
-        outcome = reopening.reopen(self.crew, self.errors)
-        if outcome is not None:
-            self.errors.error("logs not reopened", reason=outcome.text)
-            reply(outcome)
-            return
+        self._reopening.ask(reply)
+
+    def _reopened(self) -> None:
         if self.reloads.active is not None:
             self._writer.reopen(self.reloads.active.errors.fd)
-        self.errors.info("logs reopened")
-        self._waits.add(lambda: reopening.confirmed(self.crew), reply, time.monotonic() + _REOPEN_SECONDS)
 
     def change_workers(self, by: int, reply: Reply) -> None:
         """TTIN, TTOU."""

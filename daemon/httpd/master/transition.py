@@ -64,24 +64,25 @@ class Failure:
 
 
 class CheckProcess:
-    """The child that checks the configuration, on the master's loop.  Calls `done` with its verdict, once."""
+    """A child that looks at something for the master, on its loop.  Calls `done` with its verdict, once."""
 
     def __init__(
         self,
-        source: checker.Source,
+        judge: Callable[[], checker.Verdict],
         poller: Poller,
         handlers: dict[int, Callable[[int], None]],
         done: Callable[[checker.Verdict], None],
         strays: set[int],
+        seconds: float = checker.SECONDS,
     ) -> None:
         self._poller = poller
         self._handlers = handlers
         self._done = done
         self._strays = strays
         self._report = bytearray()
-        self._pid, self._pipe = checker.start(source)
+        self._pid, self._pipe = checker.start(judge)
         self._pidfd = children.watch(self._pid)
-        self.deadline = time.monotonic() + checker.SECONDS
+        self.deadline = time.monotonic() + seconds
         os.set_blocking(self._pipe, False)
         handlers[self._pipe] = self._on_report
         poller.register(self._pipe, IN)

@@ -13,13 +13,14 @@ Rules:
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import select
 import signal
 import socket
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import msgspec
 
@@ -64,8 +65,8 @@ def from_file(path: str) -> Source:
     return lambda: load(path, compile_format)
 
 
-def start(source: Source) -> tuple[int, int]:
-    """Fork the checking child; return its pid and the descriptor to read its report from."""
+def start(judge: Callable[[], Verdict]) -> tuple[int, int]:
+    """Fork a child that calls `judge`; return its pid and the descriptor to read its report from."""
     reader, writer = os.pipe()
     with signals.blocked_signals():
         pid = os.fork()
@@ -74,7 +75,7 @@ def start(source: Source) -> tuple[int, int]:
             try:
                 signals.reset_dispositions()
                 close_all_but((writer,))
-                report = memoryview(msgspec.msgpack.encode(check(source)))
+                report = memoryview(msgspec.msgpack.encode(judge()))
                 while report:
                     report = report[os.write(writer, report) :]
                 code = 0
@@ -96,7 +97,7 @@ def finish(report: bytes) -> Verdict:
 
 def run(source: Source, wakeup: signals.Wakeup | None = None) -> Verdict | None:
     """Check and wait for the outcome, at most `SECONDS`.  None: `wakeup` was told to end meanwhile."""
-    pid, reader = start(source)
+    pid, reader = start(functools.partial(check, source))
     report = bytearray()
     until = time.monotonic() + SECONDS
     told: list[str] = []
@@ -136,7 +137,7 @@ def check(source: Source) -> Verdict:
         return Verdict(problems=problems)
     config = loaded.config
     try:
-        _touch_logs(config)
+        touch_logs([config])
         identity = _identity(config.server)
         endpoints = {address.text: _resolve(address) for address in config.server.listen}
         if identity is not None:
@@ -150,11 +151,13 @@ def check(source: Source) -> Verdict:
     return Verdict(config=config, identity=identity, endpoints=endpoints)
 
 
-def _touch_logs(config: schema.Config) -> None:
+def touch_logs(configs: Iterable[schema.Config]) -> Verdict:
     """Have the folders of log files answer here: the master will open them, and must not hang on a dead mount."""
-    for folder in {os.path.dirname(name) for name in (*log_names(config), config.log.error) if name[:1] == "/"}:
+    names = {name for config in configs for name in (*log_names(config), config.log.error) if name.startswith("/")}
+    for folder in {os.path.dirname(name) for name in names}:
         with contextlib.suppress(OSError):  # what is wrong with them the opening will tell
             os.statvfs(folder)
+    return Verdict()
 
 
 def _identity(server: schema.Server) -> privileges.Identity | None:
