@@ -1,5 +1,6 @@
 # make run    serve the demo of conf/demo.toml on http://127.0.0.1:8000/, in the foreground
 # make test   ruff, mypy and every test; make unit: without the tests of the running server
+# make faults  the faults of tests/live/README.md that take minutes
 # make fuzz   mutated requests and the property tests, in turns: make fuzz MINUTES=10 SEED=7 JOBS=2
 # make bench  the measurements of docs/performance.md, beside other servers: make bench ARGS=--list
 # make profile  the worker's system calls per request
@@ -24,17 +25,20 @@ PYTEST := $(BIN)/python -m pytest -p no:cacheprovider
 # A virtual environment holds absolute paths: one that came with a moved or copied clone is made anew.
 MOVED := $(if $(filter-out $(CURDIR),$(shell cat $(VENV)/.clone 2>/dev/null)),moved)
 
-.PHONY: run test unit fuzz bench profile soak docs clean moved
+.PHONY: run test unit faults fuzz bench profile soak docs clean moved
 
 run: $(VENV)/.installed
 	@conf/run-demo $(BIN)/httpd
 
 # ruff and mypy are tests among the others: tests/unit/test_style.py.
 test: $(VENV)/.installed-test
-	$(PYTEST) tests --ignore=tests/bench $(ARGS)
+	$(PYTEST) tests --ignore=tests/bench --ignore=tests/faults $(ARGS)
 
 unit: $(VENV)/.installed-test
 	$(PYTEST) tests/unit $(ARGS)
+
+faults: $(VENV)/.installed-test
+	$(PYTEST) tests/faults $(ARGS)
 
 fuzz: $(VENV)/.installed-test
 	@PYTHONPATH=tests $(BIN)/python -m fuzz --minutes '$(MINUTES)' --seed '$(SEED)' --jobs '$(JOBS)' $(ARGS)

@@ -124,12 +124,13 @@ class Supervisor:
         self._poller.register(self._wakeup.fd, IN)
         self.reloads.start(self._verdict, self._kept, self._on_start)
         now = time.monotonic()
+        self._guarded(self._tick, now)  # nothing may ever happen if the start has failed already
         while not self.ending.over:
             timeout = self._timeout()
             events = self._poller.poll(timeout)
             before, now = now, time.monotonic()
             if now - before > timeout + _STALL and timeout >= 0:
-                self._forgive(now - before - timeout, now)
+                self._forgive(now - before, now)  # it stood still from the beginning of the wait, most likely
             for fd, mask in events:
                 handler = self._handlers.get(fd)
                 if handler is not None:

@@ -32,6 +32,8 @@ class Watch:
         self._hung = hung
         self.due = _NEVER
         self._soon = _SOON
+        self._asleep_since = 0.0  # monotonic seconds
+        self._slept = 0.0  # seconds since the last look in which nobody looked
         self._unattended: list[Scoreboard] = []
 
     def begin(self, generation: Generation, child: Child, now: float) -> None:
@@ -43,10 +45,12 @@ class Watch:
     def rouse(self, now: float) -> None:
         """A worker says that it is awake."""
         if self._unattended:
-            self._attend()
+            self._attend(now)
             self.due = min(self.due, now + self._soon)
 
-    def _attend(self) -> None:
+    def _attend(self, now: float) -> None:
+        if self._unattended:
+            self._slept += now - self._asleep_since
         for scoreboard in self._unattended:
             scoreboard.leave_unattended(unattended=False)
         self._unattended = []
@@ -54,22 +58,26 @@ class Watch:
     def look(self, generations: Iterable[Generation], now: float) -> None:
         """Look at all workers."""
         self.due = _NEVER
-        self._attend()
+        self._attend(now)
         watched = [
             (generation, child) for generation in generations if generation.config.timeouts.heartbeat
             for child in generation.children if child.state in WATCHED
         ]  # fmt: skip
+        slept, self._slept = self._slept, 0.0
         for generation, child in watched:
+            if not child.pulse.asked:
+                child.pulse.seen = min(now, child.pulse.seen + slept)  # nobody looked: that was no silence
             self._look_at(generation, child, now, generation.config.timeouts.heartbeat)
         interval = min((_interval(generation) for generation, _ in watched), default=_NEVER)
         self._soon = min(_SOON, interval)
         if not any(child.pulse.asked for _, child in watched):
             self._unattended = list({id(generation): generation.scoreboard for generation, _ in watched}.values())
+            self._asleep_since = now
             for scoreboard in self._unattended:
                 scoreboard.leave_unattended(unattended=True)
         # Behind that: who has woken up before it was said did not tell.
         if not self._unattended or any(generation.scoreboard.awake(child.board) for generation, child in watched):
-            self._attend()
+            self._attend(now)
             self.due = now + interval
 
     def _look_at(self, generation: Generation, child: Child, now: float, patience: float) -> None:

@@ -93,7 +93,7 @@ class Loop:
             self._next_rouse = now + _ROUSE_AGAIN
             self._rouse()
         if now - context.now > timeout + _STALL and timeout >= 0.0:
-            self._stalled(now - context.now - timeout)
+            self._stalled(now - context.now)
         context.round += 1
         context.now = now
         wall = context.wall = time.time()

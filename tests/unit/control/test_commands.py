@@ -27,6 +27,9 @@ class Recorder:
     def reload(self, reply: Reply) -> None:
         self._note(reply, "reload")
 
+    def reload_for_good(self, reply: Reply) -> None:
+        self._note(reply, "reload_for_good")
+
     def hang_up(self, reply: Reply) -> None:
         self._note(reply, "hang_up")
 
@@ -72,6 +75,8 @@ def run(call: Call) -> tuple[list[tuple[Any, ...]], list[Outcome]]:
     [
         (Call("status"), ("status",)),
         (Call("reload"), ("reload",)),
+        (Call("reload", {"settled": False}), ("reload",)),
+        (Call("reload", {"settled": True}), ("reload_for_good",)),
         (Call("stop"), ("stop", False)),
         (Call("stop", {"now": False}), ("stop", False)),
         (Call("stop", {"now": True}), ("stop", True)),
@@ -91,6 +96,11 @@ def test_commands(call: Call, expected: tuple[Any, ...]) -> None:
 def test_stop_now_needs_a_true(now: object) -> None:
     """What is not understood must not cut clients off."""
     assert run(Call("stop", {"now": now}))[0] == [("stop", False)]
+
+
+@pytest.mark.parametrize("settled", ["true", 1, [True], {"a": 1}])
+def test_to_wait_for_the_probation_needs_a_true(settled: object) -> None:
+    assert run(Call("reload", {"settled": settled}))[0] == [("reload",)]
 
 
 @pytest.mark.parametrize("count", [None, "3", 3.0, True, [3], {}])

@@ -45,7 +45,8 @@ def make_child() -> Iterator[MakeChild]:
     def make(pid: int = 2**22 + 1, slot: int = 0, state: State = State.SERVING, **fields: Any) -> Child:
         ours, theirs = socket.socketpair()
         channels.extend((ours, theirs))
-        return Child(pid, None, ours, slot, fields.pop("generation", 1), fields.pop("started", 0.0), state, **fields)
+        generation, started = fields.pop("generation", 1), fields.pop("started", 0.0)
+        return Child(pid, None, ours, fields.pop("dump", -1), slot, generation, started, state, **fields)
 
     yield make
     for channel in channels:

@@ -9,13 +9,14 @@ import pytest
 
 from httpd.master import children
 from httpd.master.children import (
-    BOOT_SECONDS,
     FIRST_PAUSE,
     GRACE_SECONDS,
+    IN_OFFICE,
     KILL_SECONDS,
     LONG_LIFE,
     LONGEST_PAUSE,
     TABLE,
+    WATCHED,
     Action,
     Child,
     Event,
@@ -31,27 +32,38 @@ EXPECTED = {
     State.STARTING: {
         Event.READY: (State.SERVING, Action.WELCOME),
         Event.FAILED: (State.STOPPING, Action.NONE),
+        Event.STAND_BY: (State.STOPPING, Action.SEND_STOP),  # it has no client to stand by for
         Event.DRAIN: (State.DRAINING, Action.SEND_DRAIN),
         Event.STOP: (State.STOPPING, Action.SEND_STOP),
-        Event.DEADLINE: (State.KILLED, Action.KILL),
+        Event.DEADLINE: (State.ABORTED, Action.ABORT),
     },
     State.SERVING: {
+        Event.STAND_BY: (State.STANDBY, Action.SEND_STANDBY),
         Event.DRAIN: (State.DRAINING, Action.SEND_DRAIN),
         Event.STOP: (State.STOPPING, Action.SEND_STOP),
+        Event.HUNG: (State.ABORTED, Action.ABORT),
+    },
+    State.STANDBY: {
+        Event.RESUME: (State.SERVING, Action.SEND_RESUME),
+        Event.DRAIN: (State.DRAINING, Action.SEND_DRAIN),
+        Event.STOP: (State.STOPPING, Action.SEND_STOP),
+        Event.HUNG: (State.ABORTED, Action.ABORT),
     },
     State.DRAINING: {
         Event.STOP: (State.STOPPING, Action.SEND_STOP),
         Event.DEADLINE: (State.STOPPING, Action.SEND_STOP),
     },
     State.STOPPING: {Event.DEADLINE: (State.KILLED, Action.KILL)},
+    State.ABORTED: {Event.DEADLINE: (State.KILLED, Action.KILL)},
     State.KILLED: {Event.DEADLINE: (State.KILLED, Action.KILL)},
     State.GONE: {},
 }
 SECONDS = {
-    State.STARTING: BOOT_SECONDS,
     State.SERVING: NEVER,
+    State.STANDBY: NEVER,
     State.DRAINING: DRAIN + GRACE_SECONDS,
     State.STOPPING: GRACE_SECONDS,
+    State.ABORTED: GRACE_SECONDS,
     State.KILLED: KILL_SECONDS,
     State.GONE: NEVER,
 }
@@ -59,7 +71,7 @@ SECONDS = {
 
 def child_in(state: State) -> Child:
     with socket.socket() as channel:
-        return Child(1, None, channel, 0, 1, 0.0, state, deadline=1234.0)
+        return Child(1, None, channel, -1, 0, 1, 0.0, state, deadline=1234.0)
 
 
 @pytest.mark.parametrize(("state", "event"), list(itertools.product(State, Event)))
@@ -76,21 +88,46 @@ def test_every_event_in_every_state(state: State, event: Event) -> None:
         assert child.deadline == NOW + SECONDS[child.state]
 
 
-@pytest.mark.parametrize("state", [State.STARTING, State.DRAINING, State.STOPPING, State.KILLED])
+@pytest.mark.parametrize("state", [state for state in State if SECONDS.get(state) != NEVER])
 def test_a_state_with_a_deadline_has_a_way_out_of_it(state: State) -> None:
     _, action = TABLE[state, Event.DEADLINE]
-    assert action in (Action.KILL, Action.SEND_STOP)
+    assert action in (Action.KILL, Action.ABORT, Action.SEND_STOP)
+
+
+def test_the_old_workers_come_back() -> None:
+    """What stands by loses nothing: told to serve again it is as it was, without a deadline."""
+    child = child_in(State.SERVING)
+    child.apply(Event.STAND_BY, NOW, DRAIN)
+    assert child.apply(Event.RESUME, NOW + 2, DRAIN) is Action.SEND_RESUME
+    assert (child.state, child.deadline) == (State.SERVING, NEVER)
+
+
+@pytest.mark.parametrize("told", [Event.DRAIN, Event.STOP, Event.HUNG])
+def test_who_was_told_to_go_does_not_come_back(told: Event) -> None:
+    child = child_in(State.SERVING)
+    child.apply(told, NOW, DRAIN)
+    before = child.state
+    assert child.apply(Event.RESUME, NOW, DRAIN) is Action.NONE
+    assert child.apply(Event.STAND_BY, NOW, DRAIN) is Action.NONE
+    assert child.state is before
+
+
+def test_only_those_in_office_are_watched_and_only_who_serves_or_stands_by() -> None:
+    """A worker that starts has a deadline of its own; one that drains may take its time for the last requests."""
+    assert {State.SERVING, State.STANDBY} == WATCHED
+    assert WATCHED | {State.STARTING} == IN_OFFICE
+    assert all((state, Event.HUNG) in TABLE for state in WATCHED)
 
 
 @pytest.mark.parametrize("state", [state for state in State if state is not State.GONE])
-@pytest.mark.parametrize("first", [Event.DRAIN, Event.STOP, Event.FAILED, None])
+@pytest.mark.parametrize("first", [Event.DRAIN, Event.STOP, Event.FAILED, Event.STAND_BY, Event.HUNG, None])
 def test_a_worker_that_does_nothing_is_killed_in_the_end(state: State, first: Event | None) -> None:
     """Whatever it was doing, and however often it is told to drain meanwhile."""
     child = child_in(state)
     child.apply(first or Event.DRAIN, NOW, DRAIN)
     now, actions = NOW, []
     while Action.KILL not in actions:
-        if child.state is State.SERVING:  # there it may stay
+        if child.state in WATCHED:  # there it may stay
             child.apply(Event.DRAIN, now, DRAIN)
         assert child.deadline < NEVER
         child.apply(Event.DRAIN, (now + child.deadline) / 2, DRAIN)

@@ -10,10 +10,9 @@ import pytest
 
 from httpd.config import schema
 from httpd.config.schema import Directory, Log, Redirect, Server, Settings, Vhost
-from httpd.logs.targets import Kind
+from httpd.logs.targets import Kind, log_names
 from httpd.master import generations as module
 from httpd.master.children import Child, State
-from httpd.logs.targets import log_names
 from httpd.master.generations import Generation, Stage, make_generation, open_targets, worker_count
 from httpd.worker.scoreboard import Figures
 

@@ -412,3 +412,91 @@ def test_a_socket_that_cannot_be_made_ready_leaves_no_path(bind: Bind, monkeypat
         bind(unix("web"))
     assert descriptors() <= before
     assert os.listdir(".") == []
+
+
+# What happens to listeners while they are served
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells whether a socket still listens")
+def test_what_was_shut_down_listens_again(bind: Bind) -> None:
+    """Where it was, and nothing else is touched."""
+    whole, broken = bind(LOOPBACK, tcp("127.0.0.1:x", "127.0.0.1", port=free_port()))
+    address = broken.sockets[0].getsockname()
+    broken.sockets[0].shutdown(socket.SHUT_RDWR)
+    with socket.socket() as client:
+        assert client.connect_ex(address) == errno.ECONNREFUSED
+    assert broken.revive() == broken.names
+    assert whole.revive() == broken.revive() == []
+    assert broken.sockets[0].getsockname() == address
+    with socket.create_connection(address) as client:
+        broken.sockets[0].accept()[0].close()
+
+
+def test_a_unix_socket_is_not_asked(bind: Bind) -> None:
+    (listener,) = bind(unix("web"))
+    assert listener.revive() == []
+    assert listener.queues == []
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells")
+def test_queues(bind: Bind) -> None:
+    (listener,) = bind(LOOPBACK)
+    name = listener.names[0]
+    limit = listener.queues[0][2]
+    assert 0 < limit <= module.BACKLOG
+    assert listener.queues == [(name, 0, limit)]
+    with socket.create_connection(listener.sockets[0].getsockname()):
+        assert listener.queues == [(name, 1, limit)]
+        listener.sockets[0].accept()[0].close()
+        assert listener.queues == [(name, 0, limit)]
+
+
+def test_astray(bind: Bind) -> None:
+    port, web = bind(LOOPBACK, unix("web"))
+    assert not port.astray
+    assert not web.astray
+    os.rename("web", "elsewhere")
+    assert web.astray
+    Path("web").touch()
+    assert web.astray
+    os.rename("elsewhere", "web")
+    assert not web.astray
+
+
+def test_a_path_that_was_lost_is_made_again(bind: Bind) -> None:
+    """In place: every generation that shares the listener, and whoever is forked later, has the new socket."""
+    before = bind(unix("web"))
+    shared = bind(unix("web"), kept=before)
+    os.unlink("web")
+    sock = before[0].bind_anew()
+    assert answers("web")
+    assert shared[0].sockets[0] is sock
+    assert sock.getblocking() is False
+    assert not before[0].astray
+    before[0].close()
+    assert os.listdir(".") == []
+
+
+def test_a_foreign_file_in_its_place_is_left_alone(bind: Bind) -> None:
+    (listener,) = bind(unix("web"))
+    old = listener.sockets[0]
+    os.unlink("web")
+    Path("web").write_text("precious")
+    before = descriptors()
+    with pytest.raises(OSError, match="web exists and is not a socket"):
+        listener.bind_anew()
+    assert Path("web").read_text() == "precious"
+    assert listener.sockets == [old]
+    assert old.fileno() >= 0  # who is connected is served on
+    assert descriptors() <= before
+
+
+def test_a_reload_binds_a_path_that_was_lost_anew(bind: Bind) -> None:
+    before = bind(unix("web"))
+    os.unlink("web")
+    after = bind(unix("web"), kept=before)
+    assert after[0].sockets[0] is not before[0].sockets[0]
+    assert answers("web")
+    assert dropped(before, after) == before
+    before[0].close()
+    assert answers("web")  # the path is not that of the old one any more

@@ -17,6 +17,7 @@ from httpd.control.wire import DONE, Outcome
 from httpd.master import report
 from httpd.master.children import Child, State
 from httpd.master.generations import Generation
+from httpd.master.losses import Losses
 from httpd.worker.scoreboard import Figures
 
 MakeConfig = Callable[..., schema.Config]
@@ -29,6 +30,13 @@ class _Bound:
     """Of a listener, what a report shows."""
 
     names = ("127.0.0.1:8000", "[::1]:8000")
+    queues = (("127.0.0.1:8000", 3, 4096), ("[::1]:8000", 0, 128))
+
+
+def status(active: Generation | None, generations: list[Generation], last: dict[str, object] | None = None,
+           losses: Losses | None = None, *, stopping: bool = False, uptime: float = 0.0) -> dict[str, Any]:  # fmt: skip
+    started = time.time() - uptime
+    return report.status(active, generations, last or {}, losses or Losses(), started, uptime, stopping=stopping)
 
 
 def test_status(make_generation: MakeGeneration, make_child: MakeChild) -> None:
@@ -39,7 +47,7 @@ def test_status(make_generation: MakeGeneration, make_child: MakeChild) -> None:
     new.slots[1].child = make_child(NOBODY + 1, slot=1, started=now, generation=2)
     new.slots[0].child = make_child(os.getpid(), started=now, generation=2)
     new.slots[0].restarts, new.slots[0].last_exit = 3, "killed by SIGSEGV"
-    data = report.status(new, [new, old], {"ok": True, "text": "x", "at": 1.0}, time.time() - 100, stopping=False)
+    data = status(new, [new, old], {"ok": True, "text": "x", "at": 1.0}, uptime=100)
     assert json.loads(json.dumps(data)) == data
     assert (data["version"], data["pid"], data["state"], data["generation"]) == (__version__, os.getpid(), "running", 2)
     assert data["config"] == "/etc/httpd.toml"
@@ -47,7 +55,13 @@ def test_status(make_generation: MakeGeneration, make_child: MakeChild) -> None:
     assert data["last_reload"] == {"ok": True, "text": "x", "at": 1.0}
     assert (data["wanted_workers"], data["restarts"]) == (2, 3)
     assert data["last_exits"] == [{"slot": 0, "reason": "killed by SIGSEGV"}]
-    assert data["uptime"] >= 100
+    assert data["uptime"] == 100.0
+    assert data["queues"] == [
+        {"listener": "127.0.0.1:8000", "waiting": 3, "limit": 4096},
+        {"listener": "[::1]:8000", "waiting": 0, "limit": 128},
+    ]
+    assert data["listen_overflows"] >= 0
+    assert (data["replaced"], data["replacements"]) == (0, [])
     workers = data["workers"]
     assert [(worker["generation"], worker["slot"], worker["state"]) for worker in workers] == [
         (1, 0, "draining"), (2, 0, "serving"), (2, 1, "serving"),
@@ -62,7 +76,7 @@ def test_status(make_generation: MakeGeneration, make_child: MakeChild) -> None:
 def test_every_key_of_the_contract(make_generation: MakeGeneration, make_child: MakeChild) -> None:
     generation = make_generation(slots=1)
     generation.slots[0].child = make_child()
-    data = report.status(generation, [generation], {}, 0.0, stopping=False)
+    data = status(generation, [generation])
     top = {"version", "pid", "state", "generation", "uptime", "config", "listeners", "last_reload", "workers"}
     worker = {"pid", "generation", "state", "uptime", "requests", "connections", "cpu", "memory"}
     assert top <= data.keys()
@@ -84,14 +98,14 @@ def test_state(make_generation: MakeGeneration, make_child: MakeChild, filled: i
     generation = make_generation(slots=2, listeners=[_Bound()])
     for slot in generation.slots[:filled]:
         slot.child = make_child(state=state)
-    data = report.status(generation, [generation], {}, 0.0, stopping=stopping)
+    data = status(generation, [generation], stopping=stopping)
     assert data["state"] == expected
-    assert bool(data["listeners"]) is not stopping
+    assert bool(data["listeners"]) is bool(data["queues"]) is not stopping
 
 
 @pytest.mark.parametrize(("stopping", "expected"), [(False, "starting"), (True, "stopping")])
 def test_without_a_generation(stopping: bool, expected: str) -> None:
-    data = report.status(None, [], {}, time.time(), stopping=stopping)
+    data = status(None, [], stopping=stopping)
     assert (data["state"], data["generation"], data["config"]) == (expected, 0, "")
     assert (data["listeners"], data["workers"], data["last_reload"]) == ([], [], None)
     assert expected in report.status_text(data)
@@ -100,23 +114,51 @@ def test_without_a_generation(stopping: bool, expected: str) -> None:
 def test_status_text(make_generation: MakeGeneration, make_child: MakeChild) -> None:
     generation = make_generation(3, slots=1, listeners=[_Bound()])
     generation.slots[0].child = make_child(NOBODY, generation=3, started=time.monotonic())
-    generation.slots[0].last_exit = "killed by SIGKILL"
+    losses = Losses()
+    losses.note(make_child(generation=2, slot=5), "killed by SIGKILL")
     last = {"ok": False, "text": "bad:1: unknown key\nbad:2: another", "at": time.time() - 120}
-    data = report.status(generation, [generation], last, time.time() - 7200, stopping=False)
+    data = status(generation, [generation], last, losses, uptime=7200)
     lines = report.status_text(data).splitlines()
     assert lines[0] == f"httpd {__version__}, pid {os.getpid()}: running, generation 3, up 2.0h"
     assert lines[1:3] == ["config    /etc/httpd.toml", "listening 127.0.0.1:8000, [::1]:8000"]
     assert lines[3] == "reload    refused 2.0m ago: bad:1: unknown key"
-    assert lines[4] == "lost      worker 0: killed by SIGKILL"
+    assert lines[4] == "replaced  worker 5 of generation 2 0.0s ago: killed by SIGKILL"
     assert lines[5].split() == ["worker", "gen", "pid", "state", "up", "requests", "open", "cpu", "memory"]
     assert lines[6].split() == ["0", "3", str(NOBODY), "serving", "0.0s", "0", "0", "0.00s", "0.0", "MiB"]
     assert len(lines) == 7
 
 
 def test_status_text_of_a_reload_without_words(make_generation: MakeGeneration) -> None:
-    last = {"ok": True, "text": "", "at": time.time()}
-    data = report.status(make_generation(), [], last, time.time(), stopping=False)
+    data = status(make_generation(), [], {"ok": True, "text": "", "at": time.time()})
     assert "reload    done 0.0s ago" in report.status_text(data)
+
+
+@pytest.mark.parametrize(("lost", "shown", "hidden"), [(0, 0, 0), (1, 1, 0), (5, 5, 0), (6, 5, 1), (23, 5, 18)])
+def test_replaced_workers(make_child: MakeChild, lost: int, shown: int, hidden: int) -> None:
+    """All are counted, the last twenty are in the object, the last five in the text."""
+    losses = Losses()
+    for number in range(lost):
+        losses.note(make_child(NOBODY + number, slot=number), f"reason {number}")
+    data = status(None, [], losses=losses)
+    assert json.loads(json.dumps(data)) == data
+    assert data["replaced"] == lost
+    assert [loss["reason"] for loss in data["replacements"]] == [f"reason {at}" for at in range(lost)][-20:]
+    text = report.status_text(data)
+    assert [line.rpartition(": ")[2] for line in text.splitlines() if line.startswith("replaced")] == [
+        f"reason {at}" for at in range(lost)
+    ][lost - shown :]
+    assert ("before" in text) is bool(hidden)
+    assert not hidden or f"          and {hidden} before" in text.splitlines()
+
+
+def test_a_clock_that_was_set_back(make_child: MakeChild) -> None:
+    losses = Losses()
+    losses.note(make_child(), "why")
+    data = status(None, [], {"ok": True, "text": "x", "at": time.time() + 86400}, losses)
+    data["replacements"][0]["at"] += 86400
+    text = report.status_text(data)
+    assert "reload    done 0.0s ago: x" in text
+    assert "worker 0 of generation 1 0.0s ago: why" in text
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ from httpd.master import transition as module
 from httpd.master.children import Child, Event, Slot, State
 from httpd.master.generations import Generation, Stage
 from httpd.master.listeners import Listener
-from httpd.master.transition import CHECK_SECONDS, CheckProcess, Failure, Step, Transition
+from httpd.master.transition import CheckProcess, Failure, Step, Transition
 from httpd.system.poller import make_poller
 from httpd.worker import checker
 from httpd.worker.checker import Verdict
@@ -41,23 +41,24 @@ class Crew:
         self.generations: list[Generation] = []
         self.log: list[tuple[Any, ...]] = []
         self.can_start = True
+        self.refused: Callable[[str], None] = pytest.fail
         self.on_apply: Callable[[], None] = lambda: None
 
     def fill(self, generation: Generation, slots: Iterable[Slot] | None = None) -> None:
         for slot in generation.slots if slots is None else slots:
-            if slot.child is None and self.can_start:
+            if slot.child is not None or generation.stage is Stage.DRAINING:
+                continue
+            if not self.can_start:
+                slot.died(0.0, 0.0, 0.0)
+                self.refused("cannot start a worker: no room")
+            else:
                 slot.child = self.make_child(slot=slot.number, state=State.STARTING, generation=generation.number)
                 self.log.append(("start", generation.number, slot.number))
 
-    def apply(self, generation: Generation, child: Child, event: Event, empty: Iterable[str] = ()) -> None:
+    def apply(self, generation: Generation, child: Child, event: Event, names: Iterable[str] = ()) -> None:
         self.on_apply()
         child.apply(event, 0.0, 30.0)
-        self.log.append((event, generation.number, child.slot, list(empty)))
-
-    def drain(self, generation: Generation, empty: Iterable[str] = ()) -> None:
-        self.on_apply()
-        generation.stage = Stage.DRAINING
-        self.log.append(("drain", generation.number, list(empty)))
+        self.log.append((event, generation.number, child.slot, list(names)))
 
 
 class World:
@@ -85,6 +86,7 @@ class World:
         errors = ErrorLog(lambda line: None, "info", "test")
         transition = Transition(self.crew, errors, self.number, old, self.ended.append)  # type: ignore[arg-type]
         self.transitions.append(transition)
+        self.crew.refused = transition.worker_lost
         transition.go_on(verdict, [] if old is None else old.listeners)
         return transition
 
@@ -95,7 +97,7 @@ class World:
             child = generation.slots[slot].child
             assert child is not None
             child.apply(Event.READY, 0.0, 0.0)
-            transition.worker_ready(child)
+            transition.worker_ready()
 
     def gone(self, transition: Transition, slot: int, how: str = "exit status 70") -> None:
         generation = transition.generation
@@ -103,8 +105,9 @@ class World:
         child = generation.slots[slot].child
         assert child is not None
         generation.slots[slot].child = None
+        generation.slots[slot].died(0.0, 0.0, 0.0)
         child.apply(Event.EXIT, 0.0, 0.0)
-        transition.worker_gone(child, how)
+        transition.worker_lost(how)
 
     def active(self, *ports: int, old: Generation | None = None) -> Generation:
         transition = self.begin(self.verdict(*ports), old)
@@ -177,25 +180,48 @@ def test_one_worker_is_canary_and_all(world: World) -> None:
     assert transition.step is Step.DONE
 
 
-def test_a_reload_keeps_what_stays_and_drains_the_old(world: World) -> None:
+def test_a_reload_keeps_what_stays_and_does_not_touch_the_old(world: World) -> None:
+    """What becomes of it is decided behind the transition, by `probation`."""
     stays, goes, comes = free_port(), free_port(), free_port()
     old = world.active(stays, goes)
     kept, dropped = old.listeners
     transition = world.begin(world.verdict(comes, stays), old)
     world.ready(transition, 0)
     assert is_open(kept)
-    assert is_open(dropped)  # until the end
-    assert old.stage is Stage.ACTIVE
-    world.crew.on_apply = lambda: world.crew.log.append(("is open", is_open(dropped)))
+    assert is_open(dropped)
     world.ready(transition, 1)
     assert world.ended == [None]
-    # The master's copy goes first: then the workers are the last who can empty its queue.
-    assert world.crew.log[-2:] == [("is open", False), ("drain", 1, [f"127.0.0.1:{goes}"])]
-    assert old.stage is Stage.DRAINING
+    generation = transition.generation
+    assert generation is not None
+    assert generation.stage is Stage.ACTIVE
+    assert [listener.address.port for listener in generation.listeners] == [comes, stays]
+    assert generation.listeners[1].sockets == kept.sockets
+    assert unharmed(world, old)
+    assert world.crew.generations == [old, generation]
+
+
+def test_a_start_goes_on_with_what_workers_it_gets(world: World) -> None:
+    """There is nothing to fall back to, and the crew goes on trying."""
+    transition = world.begin(world.verdict(0, workers=4))
+    world.ready(transition, 0)
+    world.gone(transition, 2)
+    world.ready(transition, 1)
+    assert world.ended == []  # one has not been tried to its end
+    world.gone(transition, 3)
+    assert world.ended == [None]
+    generation = transition.generation
+    assert generation is not None
+    assert generation.stage is Stage.ACTIVE
+    assert generation.serving() == 2
+
+
+def test_a_start_with_room_for_one_worker_only(world: World) -> None:
+    transition = world.begin(world.verdict(0, workers=3))
+    world.crew.can_start = False
+    world.ready(transition, 0)
+    assert world.ended == [None]
     assert transition.generation is not None
-    assert [listener.address.port for listener in transition.generation.listeners] == [comes, stays]
-    assert transition.generation.listeners[1].sockets == kept.sockets
-    assert is_open(kept)
+    assert transition.generation.serving() == 1
 
 
 # Failures: what is new goes away, what is old is never touched
@@ -241,7 +267,7 @@ def test_no_worker_can_be_forked(world: World) -> None:
     (failure,) = world.ended
     assert failure is not None
     assert failure.step is Step.CANARY
-    assert failure.reason.startswith("cannot start a worker: ")
+    assert failure.reason == "new worker: cannot start a worker: no room"
     assert transition.generation is not None
     assert transition.generation.stage is Stage.DRAINING
 
@@ -261,7 +287,9 @@ def test_the_canary_dies(world: World) -> None:
 
 
 def test_a_worker_behind_the_canary_may_die_twice(world: World) -> None:
-    transition = world.begin(world.verdict(0))
+    """A reload needs all of them; what fails is tried again."""
+    old = world.active(free_port())
+    transition = world.begin(world.verdict(0), old)
     generation = transition.generation
     assert generation is not None
     world.ready(transition, 0)
@@ -290,6 +318,33 @@ def test_a_third_death_is_the_end_of_it(world: World) -> None:
     # The canary serves, so it may have clients: it finishes them and empties what only it listens on.
     assert world.crew.log[-2:] == [("is open", 0, False), (Event.DRAIN, 2, 0, ["127.0.0.1:0"])]
     assert unharmed(world, old)
+
+
+def test_no_room_for_the_workers_behind_the_canary(world: World) -> None:
+    """Each worker that could not be started counts, also when the first tries follow each other at once."""
+    old = world.active(free_port())
+    transition = world.begin(world.verdict(0, workers=5), old)
+    world.crew.can_start = False
+    world.ready(transition, 0)
+    assert world.ended == [Failure(Step.ROLL, "new worker: cannot start a worker: no room")]
+    generation = transition.generation
+    assert generation is not None
+    assert [slot.deaths for slot in generation.slots] == [0, 1, 1, 1, 0]
+    assert unharmed(world, old)
+
+
+def test_a_canary_that_dies_behind_its_ready_counts_as_well(world: World) -> None:
+    old = world.active(free_port())
+    transition = world.begin(world.verdict(0), old)
+    generation = transition.generation
+    assert generation is not None
+    world.ready(transition, 0)
+    world.gone(transition, 0)
+    world.ready(transition, 1)
+    assert world.ended == []  # its place is empty
+    world.crew.fill(generation)
+    world.ready(transition, 0)
+    assert world.ended == [None]
 
 
 def test_workers_that_do_not_serve_yet_are_stopped(world: World) -> None:
@@ -385,7 +440,7 @@ def hanging() -> Loaded:
 
 def test_a_check_reports_problems(start: Start) -> None:
     checks = start(broken("who?"))
-    assert checks.began + CHECK_SECONDS <= checks.check.deadline <= time.monotonic() + CHECK_SECONDS
+    assert checks.began + checker.SECONDS <= checks.check.deadline <= time.monotonic() + checker.SECONDS
     verdict = checks.run()
     assert len(verdict.problems) == 1
     assert "who?" in verdict.problems[0]

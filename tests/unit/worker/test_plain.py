@@ -47,7 +47,8 @@ class Worker:
             path="", server=schema.Server(), timeouts=schema.Timeouts(), limits=schema.Limits(), log=schema.Log(),
             vhosts=(),
         )  # fmt: skip
-        self.context = context = Context(config, make_poller(), ErrorLog(lambda line: None, "info", "test"), lambda: None)
+        errors = ErrorLog(lambda line: None, "info", "test")
+        self.context = context = Context(config, make_poller(), errors, lambda: None)
         context.wall, context.now = time.time(), time.monotonic()
         context.preambles.at(int(context.wall))
         self.log = bytearray()
