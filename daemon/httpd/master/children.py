@@ -145,6 +145,7 @@ class Slot:
     number: int
     child: Child | None = None
     deaths: int = 0
+    kills: int = 0  # in a row, of workers that had not lived for long
     next_start: float = 0.0
     restarts: int = 0
     last_exit: str = ""
@@ -157,6 +158,13 @@ class Slot:
         if lived >= 1.0 and self.deaths == 1:
             pause = 0.0  # an accident of a worker that was well: its place is filled at once
         pause *= 0.75 + jitter / 2
+        self.next_start = now + pause
+        return pause
+
+    def killed(self, now: float, lived: float, jitter: float) -> float:
+        """The same for a worker that was well and was killed from outside: that is no reason to wait for long."""
+        self.kills = 1 if lived >= LONG_LIFE else self.kills + 1
+        pause = 0.0 if lived >= 1.0 else FIRST_PAUSE * (0.75 + jitter / 2)
         self.next_start = now + pause
         return pause
 

@@ -21,7 +21,7 @@ from httpd.master.children import GRACE_SECONDS, IN_OFFICE, Action, Child, Event
 from httpd.master.generations import Generation, Stage
 from httpd.master.losses import End, Losses
 from httpd.master.recycling import Recycling
-from httpd.master.revival import revive
+from httpd.master.revival import restore_paths, revive
 from httpd.master.spawning import Spawner, last_words, release
 from httpd.master.watch import Watch
 from httpd.system import children, pairs
@@ -49,7 +49,7 @@ class Crew:
         self._handlers = handlers
         self._errors = errors
         self._spawner = spawner
-        self._watch = Watch(errors, self._hangs)
+        self._watch = Watch(poller, handlers, errors, self._hangs)
         self.generations: list[Generation] = []
         self.observer: Observer | None = None
         self.losses = Losses()
@@ -153,6 +153,8 @@ class Crew:
         """
         drain = generation.config.timeouts.drain
         action = child.apply(event, time.monotonic(), drain)
+        if generation.stage is Stage.DRAINING:
+            self._watch.release(generation)
         if action is Action.WELCOME:
             self._welcome(generation, child)
         elif action is Action.SEND_STANDBY:
@@ -240,7 +242,10 @@ class Crew:
     # The end of a child
 
     def reap_all(self) -> None:
-        """What SIGCHLD calls for: children without a pidfd, strays, and, for a process that is PID 1, strangers."""
+        """What SIGCHLD calls for: children without a pidfd, strays, and strangers.
+
+        PID 1 gets these from everywhere; anybody may have some from the program that ran before in the same process.
+        """
         self.strays = {pid for pid in self.strays if children.reap(pid, None) is None}
         known = set(self.strays)
         for generation in self.generations:
@@ -248,8 +253,7 @@ class Crew:
                 known.add(child.pid)
                 if child.pidfd is None:
                     self._reap(generation, child)
-        if os.getpid() == 1:
-            children.reap_strangers(known)
+        children.reap_strangers(known)
 
     def _reap(self, generation: Generation, child: Child) -> None:
         status = children.reap(child.pid, child.pidfd)
@@ -293,10 +297,10 @@ class Crew:
 
     def _lost(self, generation: Generation, slot: Slot, child: Child, end: End) -> None:
         now = time.monotonic()
-        pause = 0.0 if end.by_hand else slot.died(now, now - child.started, jitter())
+        pause = (slot.killed if end.by_hand else slot.died)(now, now - child.started, jitter())
         slot.restarts += 1
         self.losses.note(child, end.reason)
-        log = self._errors if slot.deaths <= 3 else self._errors.limited(f"lost {slot.number}", 10)
+        log = self._errors if max(slot.deaths, slot.kills) <= 3 else self._errors.limited(f"lost {slot.number}", 10)
         log.error("worker ended", worker=child.pid, slot=slot.number, generation=generation.number,
                   reason=end.reason, again_in=f"{pause:.1f}s")  # fmt: skip
 
@@ -321,6 +325,12 @@ class Crew:
             self._recycling.go_on(generation)
         if now >= self._watch.due:
             self._watch.look(self.generations, now)
+
+    def restore_paths(self, generation: Generation) -> None:
+        """Make unix sockets anew whose paths are gone."""
+        if any(listener.astray for listener in generation.listeners):
+            self._watch.release(generation)
+            restore_paths(self.generations, generation, self._errors)
 
     def forgive(self, seconds: float, now: float) -> None:
         """The master itself did not run for so long: that time counts for nobody."""

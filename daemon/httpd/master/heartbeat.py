@@ -3,7 +3,7 @@
 A worker writes a number to the scoreboard whenever it has been awake.  One that has nothing to do writes nothing, so
 from time to time it is asked; the question alone wakes it.  Who was asked and stays silent hangs.
 
-    seen to change --patience/2--> asked --patience/2--> hung
+    seen to change --patience/4--> asked --patience--> hung
 
 Rules:
 
@@ -21,7 +21,7 @@ import enum
 from httpd.master.children import Pulse
 from httpd.system.usage import Usage
 
-LOOKS = 4  # in the time that a worker may be silent
+LOOKS = 4  # in the time that a worker may be silent; after the first it is asked
 _STARVED = 0.25  # share of that time which it waited for a processor
 _RAN = 0.1  # ... and which it ran at most
 
@@ -33,7 +33,7 @@ class Judgement(enum.Enum):
 
 
 def judge(pulse: Pulse, beat: int, now: float, patience: float) -> Judgement:
-    """Look at a worker: `beat` is what it wrote last, `patience` the seconds that it may be silent.
+    """Look at a worker: `beat` is what it wrote last, `patience` the seconds that it may leave a question unanswered.
 
     Changes `pulse`.  After ASK the caller asks the worker and calls `asked`; before it believes HUNG, `starved`.
     """
@@ -41,8 +41,8 @@ def judge(pulse: Pulse, beat: int, now: float, patience: float) -> Judgement:
         pulse.beat, pulse.seen, pulse.asked = beat, now, 0.0
         return Judgement.FINE
     if pulse.asked:
-        return Judgement.HUNG if now - pulse.asked >= patience / 2 else Judgement.FINE
-    return Judgement.ASK if now - pulse.seen >= patience / 2 else Judgement.FINE
+        return Judgement.HUNG if now - pulse.asked >= patience else Judgement.FINE
+    return Judgement.ASK if now - pulse.seen >= patience / LOOKS else Judgement.FINE
 
 
 def asked(pulse: Pulse, now: float, usage: Usage | None) -> None:

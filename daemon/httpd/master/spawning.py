@@ -32,27 +32,28 @@ class Spawner:
 
     def spawn(self, generation: Generation, slot: Slot, now: float) -> Child:
         """Start a worker for `slot`.  Raises OSError."""
-        with contextlib.ExitStack() as undo:
+        with contextlib.ExitStack() as always, contextlib.ExitStack() as undo:
             ours, theirs = pairs.control_pair()
+            always.enter_context(theirs)
             undo.callback(ours.close)
             dump, their_dump = os.pipe()
+            always.callback(os.close, their_dump)
             undo.callback(os.close, dump)
-            with theirs, os.fdopen(their_dump, "wb", buffering=0):
-                os.set_blocking(dump, False)
-                os.set_blocking(their_dump, False)
-                board = generation.take_board()
-                undo.callback(generation.give_board, board)
-                order = Order(
-                    generation.config, generation.identity, slot.number, generation.number, theirs,
-                    [(listener.address, listener.sockets) for listener in generation.listeners], generation.targets,
-                    generation.errors, generation.scoreboard, board, generation.shares, self._folder, self._detached,
-                    their_dump,
-                )  # fmt: skip
-                with signals.blocked_signals():
-                    pid = os.fork()
-                    if pid == 0:
-                        self._before_work()
-                        work(order)
+            os.set_blocking(dump, False)
+            os.set_blocking(their_dump, False)
+            board = generation.take_board()
+            undo.callback(generation.give_board, board)
+            order = Order(
+                generation.config, generation.identity, slot.number, generation.number, theirs,
+                [(listener.address, listener.sockets) for listener in generation.listeners], generation.targets,
+                generation.errors, generation.scoreboard, board, generation.shares, self._folder, self._detached,
+                their_dump,
+            )  # fmt: skip
+            with signals.blocked_signals():
+                pid = os.fork()
+                if pid == 0:
+                    self._before_work()
+                    work(order)
             undo.pop_all()
         child = Child(pid, children.watch(pid), ours, dump, slot.number, generation.number, now, board=board)
         child.deadline = now + generation.config.timeouts.start

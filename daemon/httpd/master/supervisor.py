@@ -29,7 +29,6 @@ from httpd.master.generations import Generation, Stage
 from httpd.master.listeners import Listener
 from httpd.master.reloads import Reloads
 from httpd.master.reopening import Reopening
-from httpd.master.revival import restore_paths
 from httpd.master.spawning import Spawner
 from httpd.master.transition import Failure
 from httpd.master.waits import Waits
@@ -122,6 +121,7 @@ class Supervisor:
         )  # fmt: skip
         self._handlers[self._wakeup.fd] = self._on_signal
         self._poller.register(self._wakeup.fd, IN)
+        self.crew.reap_all()
         self.reloads.start(self._verdict, self._kept, self._on_start)
         now = time.monotonic()
         self._guarded(self._tick, now)  # nothing may ever happen if the start has failed already
@@ -189,7 +189,7 @@ class Supervisor:
         if now >= self._next_look:
             self._next_look = now + _LOOK_SECONDS
             if self.reloads.active is not None:
-                restore_paths(self.crew.generations, self.reloads.active, self.errors)
+                self.crew.restore_paths(self.reloads.active)
         self.ending.tick(now)
         self._waits.answer(now)
 

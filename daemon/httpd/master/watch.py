@@ -1,12 +1,16 @@
 """Watches over the workers' signs of life: `heartbeat` judges, this reads, asks and tells.
 
 Rules: an idle server does not wake up to look at itself.  When all workers are asleep, and none owes an answer, looking
-ends; the first that wakes up begins by saying so, whatever it then hangs in.
+ends.  It begins again with the first worker that wakes up, which says so before whatever it may hang in; and, as all of
+them may stand still, with the first connection that comes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import contextlib
+import os
+import time
+from collections.abc import Callable, Collection, Iterable
 
 from httpd.logs.errors import ErrorLog
 from httpd.master import heartbeat
@@ -14,6 +18,7 @@ from httpd.master.children import WATCHED, Child
 from httpd.master.generations import Generation
 from httpd.master.heartbeat import Judgement
 from httpd.system import pairs
+from httpd.system.poller import IN, Poller
 from httpd.system.usage import usage
 from httpd.worker.scoreboard import Scoreboard
 
@@ -27,7 +32,12 @@ class Watch:
     `due` is when `look` has to be called next (monotonic seconds).
     """
 
-    def __init__(self, errors: ErrorLog, hung: Callable[[Generation, Child, str], None]) -> None:
+    def __init__(
+        self, poller: Poller, handlers: dict[int, Callable[[int], None]], errors: ErrorLog,
+        hung: Callable[[Generation, Child, str], None],
+    ) -> None:  # fmt: skip
+        self._poller = poller
+        self._handlers = handlers
         self._errors = errors
         self._hung = hung
         self.due = _NEVER
@@ -35,30 +45,66 @@ class Watch:
         self._asleep_since = 0.0  # monotonic seconds
         self._slept = 0.0  # seconds since the last look in which nobody looked
         self._unattended: list[Scoreboard] = []
+        # Copies of the listeners of each generation: nobody else closes them while they are waited for.
+        self._bells: dict[int, list[int]] = {}
+        self._waited_for: list[int] = []
 
     def begin(self, generation: Generation, child: Child, now: float) -> None:
         """A worker serves from now on."""
         heartbeat.forgive(child.pulse, now)
+        self._copy_listeners(generation)
         if generation.config.timeouts.heartbeat:
             self.due = min(self.due, now + min(_SOON, _interval(generation)))
 
     def rouse(self, now: float) -> None:
         """A worker says that it is awake."""
-        if self._unattended:
-            self._attend(now)
-            self.due = min(self.due, now + self._soon)
+        self.attend(now)
 
-    def _attend(self, now: float) -> None:
+    def attend(self, now: float) -> None:
+        """Look at workers again, and let go of the listeners."""
         if self._unattended:
             self._slept += now - self._asleep_since
+            self.due = min(self.due, now + self._soon)
         for scoreboard in self._unattended:
             scoreboard.leave_unattended(unattended=False)
         self._unattended = []
+        for bell in self._waited_for:
+            del self._handlers[bell]
+            self._poller.unregister(bell)
+        self._waited_for = []
+
+    def release(self, generation: Generation) -> None:
+        """Let go of a generation's listeners: its workers are to be the last who hold them."""
+        bells = self._bells.pop(generation.number, None)
+        if bells is not None:
+            self.attend(time.monotonic())
+            for bell in bells:
+                os.close(bell)
+
+    def _leave(self, generations: Collection[Generation], now: float) -> None:
+        """Do not look until somebody wakes up, or comes."""
+        self._asleep_since = now
+        self._unattended = [generation.scoreboard for generation in generations]
+        for scoreboard in self._unattended:
+            scoreboard.leave_unattended(unattended=True)
+        for generation in generations:
+            for bell in self._bells.get(generation.number, ()):
+                self._handlers[bell] = lambda mask: self.attend(time.monotonic())
+                self._poller.register(bell, IN)
+                self._waited_for.append(bell)
+
+    def _copy_listeners(self, generation: Generation) -> None:
+        if generation.number in self._bells or not generation.config.timeouts.heartbeat:
+            return
+        bells = self._bells[generation.number] = []
+        for sock in (sock for listener in generation.listeners for sock in listener.sockets):
+            with contextlib.suppress(OSError):  # no descriptor left: then only workers ring
+                bells.append(os.dup(sock.fileno()))
 
     def look(self, generations: Iterable[Generation], now: float) -> None:
         """Look at all workers."""
         self.due = _NEVER
-        self._attend(now)
+        self.attend(now)
         watched = [
             (generation, child) for generation in generations if generation.config.timeouts.heartbeat
             for child in generation.children if child.state in WATCHED
@@ -70,15 +116,14 @@ class Watch:
             self._look_at(generation, child, now, generation.config.timeouts.heartbeat)
         interval = min((_interval(generation) for generation, _ in watched), default=_NEVER)
         self._soon = min(_SOON, interval)
-        if not any(child.pulse.asked for _, child in watched):
-            self._unattended = list({id(generation): generation.scoreboard for generation, _ in watched}.values())
-            self._asleep_since = now
-            for scoreboard in self._unattended:
-                scoreboard.leave_unattended(unattended=True)
-        # Behind that: who has woken up before it was said did not tell.
-        if not self._unattended or any(generation.scoreboard.awake(child.board) for generation, child in watched):
-            self._attend(now)
+        if not watched or any(child.pulse.asked or generation.scoreboard.awake(child.board)
+                              for generation, child in watched):  # fmt: skip
             self.due = now + interval
+            return
+        self._leave({generation.number: generation for generation, _ in watched}.values(), now)
+        # Behind that: who has woken up before it was said did not tell.
+        if any(generation.scoreboard.awake(child.board) for generation, child in watched):
+            self.attend(now)
 
     def _look_at(self, generation: Generation, child: Child, now: float, patience: float) -> None:
         judgement = heartbeat.judge(child.pulse, generation.scoreboard.read(child.board).beat, now, patience)
