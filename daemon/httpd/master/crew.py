@@ -153,8 +153,6 @@ class Crew:
         """
         drain = generation.config.timeouts.drain
         action = child.apply(event, time.monotonic(), drain)
-        if generation.stage is Stage.DRAINING:
-            self._watch.release(generation)
         if action is Action.WELCOME:
             self._welcome(generation, child)
         elif action is Action.SEND_STANDBY:
@@ -207,9 +205,15 @@ class Crew:
         assert self.observer is not None
         self.observer.worker_ready(generation)
 
+    def close(self, generation: Generation) -> None:
+        """From now on a generation only ends.  Its workers are the last who hold listeners that nobody else has."""
+        generation.stage = Stage.DRAINING
+        generation.drains_since = min(generation.drains_since, time.monotonic())
+        self._watch.release(generation)
+
     def drain(self, generation: Generation, empty: Iterable[str] = ()) -> None:
         """Tell every worker of a generation to finish."""
-        generation.stage, generation.drains_since = Stage.DRAINING, time.monotonic()
+        self.close(generation)
         for child in list(generation.children):
             self.apply(generation, child, Event.DRAIN, empty)
 
@@ -235,7 +239,7 @@ class Crew:
 
     def stop(self, generation: Generation) -> None:
         """Tell every worker of a generation to end now."""
-        generation.stage = Stage.DRAINING
+        self.close(generation)
         for child in list(generation.children):
             self.apply(generation, child, Event.STOP)
 

@@ -85,6 +85,7 @@ class Generation:
         """Close everything: the last worker is gone."""
         self.close()
         self.shares.close()
+        self.scoreboard.close()
 
 
 def make_generation(

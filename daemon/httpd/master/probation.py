@@ -16,12 +16,11 @@ Rules:
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 
 from httpd.master.children import Event, State
 from httpd.master.crew import Crew
-from httpd.master.generations import Generation, Stage
+from httpd.master.generations import Generation
 from httpd.master.listeners import Listener, dropped
 
 
@@ -63,7 +62,7 @@ def dismiss(crew: Crew, generation: Generation, fresh: list[Listener]) -> None:
     """End a generation that was not to be; `fresh` are listeners that only it has."""
     for listener in fresh:  # first here, as in `settle`
         listener.close()
-    generation.stage, generation.drains_since = Stage.DRAINING, time.monotonic()
+    crew.close(generation)
     for child in list(generation.children):
         # A worker that serves may already have clients: it finishes them.
         event = Event.DRAIN if child.state is State.SERVING else Event.STOP

@@ -103,8 +103,8 @@ class Watch:
 
     def look(self, generations: Iterable[Generation], now: float) -> None:
         """Look at all workers."""
-        self.due = _NEVER
         self.attend(now)
+        self.due = _NEVER
         watched = [
             (generation, child) for generation in generations if generation.config.timeouts.heartbeat
             for child in generation.children if child.state in WATCHED

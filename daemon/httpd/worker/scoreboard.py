@@ -73,6 +73,11 @@ class Scoreboard:
         if 0 <= slot < self._slots:
             self._cells[slot * _CELLS + _AWAKE] = 0
 
+    def close(self) -> None:
+        """Give the memory back: the last worker is gone."""
+        self._cells.release()
+        self._memory.close()
+
 
 class Presence:
     """Whether a worker is awake.  Two assignments for every round of its loop."""

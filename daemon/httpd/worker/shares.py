@@ -27,10 +27,11 @@ _SLACK = 2  # connections that one may have more than another
 class Shares:
     """`places` counters of connections, and the bell, an event counter that is never read: hear it by its edge."""
 
-    __slots__ = ("_counts", "bell")
+    __slots__ = ("_counts", "_memory", "bell")
 
     def __init__(self, places: int) -> None:
-        self._counts = memoryview(mmap.mmap(-1, max(1, places) * 4)).cast("I")
+        self._memory = mmap.mmap(-1, max(1, places) * 4)
+        self._counts = memoryview(self._memory).cast("I")
         self.bell = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC) if sys.platform == "linux" else -1
 
     def note(self, place: int, connections: int) -> None:
@@ -58,7 +59,9 @@ class Shares:
             os.eventfd_write(self.bell, 1)
 
     def close(self) -> None:
-        """Let go of the bell."""
+        """Let go of the memory and the bell."""
+        self._counts.release()
+        self._memory.close()
         if self.bell >= 0:
             os.close(self.bell)
             self.bell = -1

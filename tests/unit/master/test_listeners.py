@@ -227,6 +227,27 @@ def test_a_failure_leaves_what_is_kept_alone(bind: Bind) -> None:
     assert answers("kept")
 
 
+@pytest.mark.parametrize(("first", "second"), [("127.0.0.1", "0.0.0.0"), ("0.0.0.0", "127.0.0.1")])
+def test_our_own_address_in_the_way_is_named(bind: Bind, first: str, second: str) -> None:
+    """From one address to all or back: the kernel only says that it is in use, and a reload can't do it."""
+    port = free_port()
+    kept = bind(tcp("first", first, port=port))
+    with pytest.raises(BindError) as caught:
+        bind(tcp("second", second, port=port), kept=kept)
+    text = f"cannot listen on second: {os.strerror(errno.EADDRINUSE)}; {first}:{port} of this server is in the way"
+    assert str(caught.value).startswith(text)
+
+
+def test_somebody_elses_address_is_not_called_ours(bind: Bind) -> None:
+    kept = bind(LOOPBACK, unix("web"))
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        with pytest.raises(BindError) as caught:
+            bind(tcp("taken", "127.0.0.1", port=port_of(other)), kept=kept)
+    assert "this server" not in str(caught.value)
+
+
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may bind every port")
 def test_permission(bind: Bind, tmp_path: Path) -> None:
     tmp_path.chmod(0o500)

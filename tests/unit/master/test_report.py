@@ -13,7 +13,7 @@ import pytest
 from httpd import __version__
 from httpd.config import schema
 from httpd.config.schema import Address, Directory, Limits, Redirect, Server, Settings, Timeouts, Vhost
-from httpd.control.wire import DONE, Outcome
+from httpd.control.wire import DONE, REFUSED, ROLLED_BACK, TIMED_OUT, Outcome
 from httpd.master import report
 from httpd.master.children import Child, State
 from httpd.master.generations import Generation
@@ -116,7 +116,7 @@ def test_status_text(make_generation: MakeGeneration, make_child: MakeChild) -> 
     generation.slots[0].child = make_child(NOBODY, generation=3, started=time.monotonic())
     losses = Losses()
     losses.note(make_child(generation=2, slot=5), "killed by SIGKILL")
-    last = {"ok": False, "text": "bad:1: unknown key\nbad:2: another", "at": time.time() - 120}
+    last = {"ok": False, "code": REFUSED, "text": "bad:1: unknown key\nbad:2: another", "at": time.time() - 120}
     data = status(generation, [generation], last, losses, uptime=7200)
     lines = report.status_text(data).splitlines()
     assert lines[0] == f"httpd {__version__}, pid {os.getpid()}: running, generation 3, up 2.0h"
@@ -129,8 +129,16 @@ def test_status_text(make_generation: MakeGeneration, make_child: MakeChild) -> 
 
 
 def test_status_text_of_a_reload_without_words(make_generation: MakeGeneration) -> None:
-    data = status(make_generation(), [], {"ok": True, "text": "", "at": time.time()})
+    data = status(make_generation(), [], {"ok": True, "code": DONE, "text": "", "at": time.time()})
     assert "reload    done 0.0s ago" in report.status_text(data)
+
+
+@pytest.mark.parametrize(
+    ("code", "verdict"), [(DONE, "done"), (REFUSED, "refused"), (ROLLED_BACK, "rolled back"), (TIMED_OUT, "refused")]
+)
+def test_how_the_last_reload_ended(code: int, verdict: str) -> None:
+    last: dict[str, object] = {"ok": code == DONE, "code": code, "text": "why", "at": time.time()}
+    assert f"reload    {verdict} 0.0s ago: why" in report.status_text(status(None, [], last))
 
 
 @pytest.mark.parametrize(("lost", "shown", "hidden"), [(0, 0, 0), (1, 1, 0), (5, 5, 0), (6, 5, 1), (23, 5, 18)])
@@ -154,7 +162,7 @@ def test_replaced_workers(make_child: MakeChild, lost: int, shown: int, hidden: 
 def test_a_clock_that_was_set_back(make_child: MakeChild) -> None:
     losses = Losses()
     losses.note(make_child(), "why")
-    data = status(None, [], {"ok": True, "text": "x", "at": time.time() + 86400}, losses)
+    data = status(None, [], {"ok": True, "code": DONE, "text": "x", "at": time.time() + 86400}, losses)
     data["replacements"][0]["at"] += 86400
     text = report.status_text(data)
     assert "reload    done 0.0s ago: x" in text
@@ -175,7 +183,9 @@ def test_status_line(make_generation: MakeGeneration, make_child: MakeChild) -> 
     text = "generation 4, 1 workers on 127.0.0.1:8000, [::1]:8000"
     assert report.status_line(None, {}) == "not serving"
     assert report.status_line(generation, {}) == report.status_line(generation, {"ok": True}) == text
-    assert report.status_line(generation, {"ok": False}) == text + "; last reload refused"
+    refused, undone = ({"ok": False, "code": code} for code in (REFUSED, ROLLED_BACK))
+    assert report.status_line(generation, refused) == text + "; last reload refused"
+    assert report.status_line(generation, undone) == text + "; last reload rolled back"
 
 
 # What a reload changed

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import signal
 import socket
@@ -54,6 +55,9 @@ class Crew:
             else:
                 slot.child = self.make_child(slot=slot.number, state=State.STARTING, generation=generation.number)
                 self.log.append(("start", generation.number, slot.number))
+
+    def close(self, generation: Generation) -> None:
+        generation.stage = Stage.DRAINING
 
     def apply(self, generation: Generation, child: Child, event: Event, names: Iterable[str] = ()) -> None:
         self.on_apply()
@@ -387,7 +391,8 @@ class Checks:
         self.verdicts: list[Verdict] = []
         self.strays: set[int] = set()
         self.began = time.monotonic()
-        self.check = CheckProcess(source, self.poller, self.handlers, self.verdicts.append, self.strays)
+        judge = functools.partial(checker.check, source)
+        self.check = CheckProcess(judge, self.poller, self.handlers, self.verdicts.append, self.strays)
 
     def run(self) -> Verdict:
         """The loop until there is a verdict."""

@@ -4,6 +4,7 @@ import errno
 import fcntl
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -252,8 +253,11 @@ def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
 def test_the_lock_names_its_holder(run_dir: RunDir) -> None:
     run_dir.lock_path.write_text("99999999999999\nold")
     run_dir.lock()
-    assert run_dir.lock_path.read_text() == f"{os.getpid()}\n"
-    with pytest.raises(LockHeld, match=f"another instance runs with pid {os.getpid()}") as caught:
+    pid, since, *rest = run_dir.lock_path.read_text().split("\n")
+    assert (pid, rest) == (str(os.getpid()), [""])
+    assert re.fullmatch(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d [+-]\d{4}", since)
+    said = re.escape(f"another instance runs with pid {os.getpid()} since {since}")
+    with pytest.raises(LockHeld, match=f"{said}$") as caught:
         RunDir(run_dir.path).lock()
     assert caught.value.pid == os.getpid()
     run_dir.close()
@@ -271,7 +275,7 @@ def test_a_failed_attempt_leaves_the_holders_pid(run_dir: RunDir, in_child: InCh
             RunDir(run_dir.path).lock()
         return [caught.value.pid, run_dir.lock_path.read_text()]
 
-    assert in_child(outcome) == [os.getpid(), f"{os.getpid()}\n"], "closing in a child must not unlock"
+    assert in_child(outcome) == [os.getpid(), run_dir.lock_path.read_text()], "closing in a child must not unlock"
     run_dir.close()
 
 
@@ -281,9 +285,10 @@ def test_the_lock_ends_with_its_process(run_dir: RunDir, in_child: InChild) -> N
     run_dir.close()
 
 
-def test_a_holder_without_a_readable_pid(run_dir: RunDir) -> None:
+@pytest.mark.parametrize("text", ["garbage\n", "", "\n", "garbage\ngarbage\n", "\n2026-11-22\x1b[31m\n", "\n0\n"])
+def test_a_holder_without_a_readable_pid(run_dir: RunDir, text: str) -> None:
     run_dir.lock()
-    run_dir.lock_path.write_text("garbage\n")
+    run_dir.lock_path.write_text(text)
     with pytest.raises(LockHeld, match=r"another instance runs$") as caught:
         RunDir(run_dir.path).lock()
     assert caught.value.pid is None
