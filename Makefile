@@ -1,10 +1,12 @@
 # make run    serve the demo of conf/demo.toml on http://127.0.0.1:8000/, in the foreground
-# make test   ruff, mypy and every test; make unit: without the tests of the running server
+# make test   ruff, mypy and every test, three at a time (PROCESSES=0: one after the other); make unit: without the
+#             tests of the running server
 # make faults  the faults of tests/live/README.md that take minutes
 # make fuzz   mutated requests and the property tests, in turns: make fuzz MINUTES=10 SEED=7 JOBS=2
 # make bench  the measurements of docs/performance.md, beside other servers: make bench ARGS=--list
 # make profile  the worker's system calls per request
-# make soak   crowds of hostile clients, and how long others wait meanwhile: make soak MINUTES=10
+# make crowds  crowds of hostile clients, and how long others wait meanwhile: make crowds MINUTES=10
+# make soak   random faults under load; nothing may be lost, nothing left: make soak MINUTES=10 SEED=7
 # make docs   write docs/config.md with its JSON Schema, and docs/conformance.md, anew
 # make clean  remove what all these made
 #
@@ -16,6 +18,7 @@ VENV    ?= .venv
 MINUTES ?= 1
 SEED    ?=
 JOBS    ?= 1
+PROCESSES ?= 3
 ARGS    ?=
 
 BIN := $(VENV)/bin
@@ -25,17 +28,17 @@ PYTEST := $(BIN)/python -m pytest -p no:cacheprovider
 # A virtual environment holds absolute paths: one that came with a moved or copied clone is made anew.
 MOVED := $(if $(filter-out $(CURDIR),$(shell cat $(VENV)/.clone 2>/dev/null)),moved)
 
-.PHONY: run test unit faults fuzz bench profile soak docs clean moved
+.PHONY: run test unit faults fuzz bench profile crowds soak docs clean moved
 
 run: $(VENV)/.installed
 	@conf/run-demo $(BIN)/httpd
 
 # ruff and mypy are tests among the others: tests/unit/test_style.py.
 test: $(VENV)/.installed-test
-	$(PYTEST) tests --ignore=tests/bench --ignore=tests/faults $(ARGS)
+	$(PYTEST) -n '$(PROCESSES)' --dist loadfile tests --ignore=tests/bench --ignore=tests/faults $(ARGS)
 
 unit: $(VENV)/.installed-test
-	$(PYTEST) tests/unit $(ARGS)
+	$(PYTEST) -n '$(PROCESSES)' --dist loadfile tests/unit $(ARGS)
 
 faults: $(VENV)/.installed-test
 	$(PYTEST) tests/faults $(ARGS)
@@ -49,8 +52,11 @@ bench: $(VENV)/.installed $(VENV)/bench/.installed
 profile: $(VENV)/.installed
 	$(BIN)/python tests/bench --profile $(ARGS)
 
-soak: $(VENV)/.installed-test
+crowds: $(VENV)/.installed-test
 	PYTHONPATH=daemon:tests $(BIN)/python tests/soak/crowds.py --minutes '$(MINUTES)' $(ARGS)
+
+soak: $(VENV)/.installed-test
+	@PYTHONPATH=daemon:tests $(BIN)/python tests/soak/faults.py --minutes '$(MINUTES)' --seed '$(SEED)' $(ARGS)
 
 docs: $(VENV)/.installed
 	$(BIN)/python -m httpd.config.reference docs

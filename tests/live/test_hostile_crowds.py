@@ -1,7 +1,7 @@
 """Two hundred clients of each slow kind are held at once, and everybody else is answered as if they were not there.
 
 "At once" is an order here: whoever behaves is answered while all of the crowd still waits.  How long that takes is
-measured by `make soak`.
+measured by `make crowds`.
 """
 
 from __future__ import annotations

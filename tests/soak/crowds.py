@@ -1,4 +1,4 @@
-"""make soak: how long well-behaved clients wait while others do their worst, and what that leaves behind.
+"""make crowds: how long well-behaved clients wait while others do their worst, and what that leaves behind.
 
     for ten thousand idle connections, then for every kind of slow crowd (200 of each), then for all of them, then for
     every greedy client:  a good client in a process of its own asks all the time; its waits are printed
@@ -268,14 +268,14 @@ def soak(daemon: Daemon, minutes: float, seconds: float) -> list[str]:
 
 def main() -> int:
     """Run it; 1 when something was wrong, 2 when it can't be run here."""
-    parser = argparse.ArgumentParser(prog="make soak", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(prog="make crowds", description=__doc__.splitlines()[0])
     parser.add_argument("--minutes", type=float, default=1, help="three turns are made in any case")
     parser.add_argument("--seconds", type=float, default=2, help="length of one trial")
     options = parser.parse_args()
     needed = IDLE + 2000
     if raise_nofile(needed)[1] < needed:
         hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-        print(f"soak: needs {needed} open files, and the hard limit is {hard}", file=sys.stderr)
+        print(f"crowds: needs {needed} open files, and the hard limit is {hard}", file=sys.stderr)
         return 2
     place = Place()
     daemon = Daemon(place)
@@ -293,7 +293,7 @@ def main() -> int:
         daemon.close()
         place.remove()
     for problem in problems:
-        print(f"soak: {problem}", file=sys.stderr)
+        print(f"crowds: {problem}", file=sys.stderr)
     return 1 if problems else 0
 
 

@@ -336,10 +336,10 @@ def test_lock_errors_are_told(run_dir: RunDir, monkeypatch: pytest.MonkeyPatch) 
     assert os.listdir("/dev/fd") == before
 
 
-@pytest.mark.parametrize("before", [None, "", "1\n", "garbage", f"{os.getpid()}\n"])
+@pytest.mark.parametrize("before", [None, "", "1\n", "garbage", "our own"])
 def test_the_pid_file_is_written_whatever_it_was(run_dir: RunDir, before: str | None) -> None:
     if before is not None:
-        run_dir.pid_path.write_text(before)
+        run_dir.pid_path.write_text(f"{os.getpid()}\n" if before == "our own" else before)
     run_dir.write_pid()
     assert run_dir.pid_path.read_text() == f"{os.getpid()}\n"
     assert [path.name for path in run_dir.path.iterdir()] == ["httpd.pid"]
