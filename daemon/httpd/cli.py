@@ -230,7 +230,8 @@ def _execute_again(listeners: list[Listener], environ: dict[str, str]) -> NoRetu
         fds = [sock.fileno() for sock in listener.sockets]
         for fd in fds:
             os.set_inheritable(fd, True)
-        handed.append({"text": listener.address.text, "fds": fds, "inode": listener.inode})
+        handed.append({"text": listener.address.text, "fds": fds, "inode": listener.inode,
+                       "path": listener.endpoints[0].path})  # fmt: skip
     environ[_INHERITED] = json.dumps(handed)
     os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], environ)
 
@@ -240,13 +241,14 @@ def _inherited(config: schema.Config, verdict: checker.Verdict) -> list[Listener
     addresses = {address.text: address for address in config.server.listen}
     kept = []
     for item in json.loads(os.environ.pop(_INHERITED, "[]")):
-        address = addresses.get(item["text"])
         for fd in item["fds"]:
             os.set_inheritable(fd, False)
-            if address is None:
-                os.close(fd)
+        sockets = [socket.socket(fileno=fd) for fd in item["fds"]]
+        inode = tuple(item["inode"]) if item["inode"] else None
+        address = addresses.get(item["text"])
         if address is not None:
-            sockets = [socket.socket(fileno=fd) for fd in item["fds"]]
-            inode = tuple(item["inode"]) if item["inode"] else None
             kept.append(Listener(address, tuple(verdict.endpoints[address.text]), sockets, inode))
+        else:
+            endpoints = (checker.Endpoint(int(sockets[0].family), path=item["path"]),)
+            Listener(schema.Address(item["text"]), endpoints, sockets, inode).close()
     return kept

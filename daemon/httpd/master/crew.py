@@ -250,7 +250,7 @@ class Crew:
 
         PID 1 gets these from everywhere; anybody may have some from the program that ran before in the same process.
         """
-        self.strays = {pid for pid in self.strays if children.reap(pid, None) is None}
+        self.strays -= {pid for pid in self.strays if children.reap(pid, None) is not None}  # others add to this set
         known = set(self.strays)
         for generation in self.generations:
             for child in list(generation.children):
