@@ -7,8 +7,9 @@ and goes; the last line on stdout is then the whole report.
 What is lost: the server refused (`refused`), closed a fresh connection without a byte (`closed`), reset before the
 whole answer was there (`reset`), closed inside of an answer (`short`), sent another status (`status`), other fields or
 bytes (`wrong`), or nothing for too long (`timeout`).  Not lost, but asked again: what was sent on a connection that had
-served before and was closed in order without a byte of an answer (RFC 9110 9.2.2, RFC 9112 9.3.1), and what was
-pipelined behind an answer with `Connection: close` (RFC 9112 9.6).
+served before and was closed in order without a byte of an answer (RFC 9110 9.2.2, RFC 9112 9.3.1), what was pipelined
+behind an answer with `Connection: close` (RFC 9112 9.6), and what a client that did not get to run in time sent on a
+connection that was given up for its silence (RFC 9112 9.5).
 
 It is a process of its own, with one poller and nothing but the standard library, so that neither the test nor the load
 wait for each other.
@@ -36,6 +37,7 @@ _HEAD_LIMIT = 65536
 _STATUS_LINE = re.compile(rb"HTTP/1\.1 (\d{3}) [^\r\n]*\Z")
 _FIELD_LINE = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]+):[ \t]*([^\r\n]*?)[ \t]*\Z")
 _SWEEP = 0.1  # seconds between two looks at who has waited for too long
+_LATE = 0.9  # seconds between connecting and sending, from which on a client is to blame
 _LARGE = 500_000  # bytes from which on a file is for the clients that download
 
 
@@ -250,7 +252,7 @@ class Client:
     def _ask(self, connection: Connection) -> Steps:
         """Send what is to be asked and read the answers; 1 when the connection goes on."""
         crowd = self._crowd
-        fresh = connection.answers == 0
+        fresh = connection.answers == 0 and time.monotonic() - connection.opened < _LATE
         yield from connection.send(b"".join(_request(path, close=self._kind.close) for path in self._asked))
         goes_on = 1
         while self._asked and goes_on:
@@ -258,7 +260,7 @@ class Client:
                 self._path = self._asked[0]
                 goes_on = yield from connection.read(crowd.order.files[self._path])
             except ClosedError:
-                if fresh and connection.answers == 0:
+                if fresh and connection.answers == 0:  # that is, not between two that were sent together
                     raise LostError("closed", "a fresh connection, without a byte") from None
                 goes_on = 0
                 break

@@ -262,6 +262,8 @@ def test_what_waits_in_a_queue_is_answered(served: Daemon, removed: bool) -> Non
         if removed:
             served.configure(_ONE)
         served.reload()
+        if removed:
+            eventually(lambda: set(served.workers("draining")) == set(old), "the listener is theirs alone")
         for client in clients[: 0 if removed else None]:  # by the new workers, while the old ones stand still
             assert client.read().body == b"the a"
         for pid in old:
@@ -269,6 +271,19 @@ def test_what_waits_in_a_queue_is_answered(served: Daemon, removed: bool) -> Non
         for client in clients[: None if removed else 0]:  # nobody else has them
             assert client.read().body == b"the a"
     _alone(served)
+
+
+def test_a_restart_lets_go_of_what_is_no_longer_wanted(served: Daemon, place: Place) -> None:
+    served.configure(_ONE, listen=f'["127.0.0.1:0", "127.0.0.2:0", "unix:{place.path}/x.sock"]')
+    served.reload()
+    first, second, _ = served.listeners()
+    served.configure(_ONE)
+    done = served.ctl("restart")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert served.listeners() == [first]
+    assert not (place.path / "x.sock").exists()
+    with pytest.raises(ConnectionRefusedError):
+        Client(("127.0.0.2", _port(second)))
 
 
 # B10, B12, B14 to B17: what is open

@@ -14,6 +14,7 @@ import resource
 import shutil
 import signal
 import subprocess
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -27,6 +28,7 @@ from live.load import Load, halt
 
 FILES = {"/a": b"the a", "/b": b"b" * 3000, "/c": bytes(range(256)) * 200, "/large": bytes(range(256)) * 4000}
 _SITE = '[[vhost]]\nroot = "www"\n'
+_ENDLESS = 20_000_000  # bytes of a download that does not fit into the buffers of a connection
 _QUICK = '[timeouts]\nheartbeat = "1s"\n'
 
 
@@ -274,6 +276,28 @@ def test_the_number_of_workers_goes_up_and_down(files: Place, daemon: Daemon) ->
             load.more(10)
     assert not load.report.lost, load.report
     _whole(daemon)
+
+
+def test_superfluous_workers_finish_what_they_have(files: Place, daemon: Daemon) -> None:
+    with files.write("www/endless").open("r+b") as file:
+        file.truncate(_ENDLESS)
+    daemon.configure(_SITE, server="workers = 3")
+    daemon.start()
+    with contextlib.ExitStack() as stack:
+        clients = []
+        for _ in range(6):
+            client = stack.enter_context(Client(("127.0.0.1", daemon.port)))
+            clients.append(client.send(request("/endless")))
+            assert client.sock.recv(1, 2)  # MSG_PEEK
+        codes: list[int] = []
+        fewer = threading.Thread(target=lambda: codes.append(daemon.call("workers", count=1)["code"]))
+        fewer.start()
+        eventually(lambda: len(daemon.workers("draining")) == 2, "two are told to go")
+        for client in clients:
+            assert len(client.read().body) == _ENDLESS
+        fewer.join()
+    assert codes == [0]
+    _whole(daemon, 1)
 
 
 def test_workers_that_grow_old_together_go_one_by_one(files: Place, daemon: Daemon) -> None:

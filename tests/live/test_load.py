@@ -8,12 +8,15 @@ import struct
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 
 import pytest
 
 from live.daemon import eventually
 from live.load import Load, client_ports_of
+from live.load_clients import KINDS, Connection, Crowd, LostError, Order
+from live.load_clients import Client as LoadClient
 
 _BODY = b"the body of this file"
 _HEAD = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n" % len(_BODY)
@@ -172,6 +175,20 @@ def test_what_is_no_loss(name: str) -> None:
     # "between two requests" may be so early that it is behind a request, and the other way round: both are asked again.
     assert report.retried >= retried
     assert retried or not report.retried
+
+
+@pytest.mark.parametrize(("silent", "lost"), [(0.0, True), (2.0, False)])
+def test_a_client_that_was_late_blames_nobody(silent: float, lost: bool) -> None:
+    crowd = Crowd(Order(("127.0.0.1", 1), {"/a": _BODY}, 1, 1.0, 1.0, 1, ()))
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        client, connection = LoadClient(crowd, 0, KINDS[0], 0.0), Connection(KINDS[0], 1.0)
+        connection.sock.close()
+        connection.sock, connection.opened = ours, time.monotonic() - silent
+        theirs.shutdown(socket.SHUT_WR)
+        with pytest.raises(LostError) if lost else contextlib.nullcontext():
+            assert list(client._talk(connection)) == []
+    assert crowd.retried == (0 if lost else 1)
 
 
 def test_what_a_killed_process_had_in_hand_is_forgiven_and_nothing_else() -> None:
