@@ -295,6 +295,7 @@ def test_superfluous_workers_finish_what_they_have(files: Place, daemon: Daemon)
         eventually(lambda: len(daemon.workers("draining")) == 2, "two are told to go")
         for client in clients:
             assert len(client.read().body) == _ENDLESS
+            client.close()
         fewer.join()
     assert codes == [0]
     _whole(daemon, 1)
