@@ -202,9 +202,16 @@ def _states(pid: int) -> list[str]:
 
 
 def client_ports_of(pid: int) -> set[int]:
-    """The ports of the clients whose connections a process has.  It should stand still: see `halt`."""
+    """The ports of the clients whose connections a process has.  It should stand still: see `halt`.
+
+    Raises ProcessLookupError for one that is gone.
+    """
     inodes = set()
-    for entry in Path(f"/proc/{pid}/fd").iterdir():
+    try:
+        entries = list(Path(f"/proc/{pid}/fd").iterdir())
+    except FileNotFoundError:
+        raise ProcessLookupError(pid) from None
+    for entry in entries:
         with contextlib.suppress(OSError):
             inodes.update(re.findall(r"socket:\[(\d+)\]", os.readlink(entry)))
     rows: list[list[Any]] = []

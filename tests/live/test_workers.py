@@ -109,7 +109,7 @@ def test_titles(served: Daemon) -> None:
 def test_signals_for_the_master_do_nothing_to_a_worker(served: Daemon, connect: Connect) -> None:
     before = served.workers()
     for pid in before:
-        for name in ("HUP", "USR1", "USR2", "TTIN", "TTOU", "WINCH", "INT"):
+        for name in ("HUP", "USR1", "USR2", "TTIN", "TTOU", "WINCH", "INT", "QUIT"):
             os.kill(pid, getattr(signal, f"SIG{name}"))
     for _ in range(4):
         assert connect().get("/a").body == b"the a"

@@ -343,7 +343,10 @@ def run(soak: Soak, load: Load, minutes: float, seed: str) -> None:
         if time.monotonic() > until:
             return
         at = time.monotonic()
-        text = fault(soak, load, chance)
+        try:
+            text = fault(soak, load, chance)
+        except ProcessLookupError:
+            text = "the worker had gone by itself"
         soak.drain_pipe()
         soak.done.append((at, text))
         lost = load.now()["lost"]

@@ -12,8 +12,10 @@ Rules:
 from __future__ import annotations
 
 import glob
+import io
 import os
 import re
+import select
 import stat
 
 import tomli
@@ -22,6 +24,7 @@ from httpd.config.errors import ConfigError
 from httpd.config.place import Place, Source
 from httpd.config.positions import scan
 
+_PIPE_SECONDS = 5.0
 MAX_FILE = 4 * 1024**2
 
 
@@ -57,8 +60,8 @@ def read_bytes(shown: str, *, allow_pipe: bool = True) -> bytes:
         if not stat.S_ISREG(mode) and not (allow_pipe and stat.S_ISFIFO(mode)):
             kind = "a folder" if stat.S_ISDIR(mode) else "no regular file"
             raise ConfigError(shown, 0, "", f"is {kind}", "name a TOML file")
-        with open(shown, "rb") as file:
-            content = file.read(MAX_FILE + 1)
+        with open(os.open(shown, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb", buffering=0) as file:
+            content = _pipe_content(shown, file) if stat.S_ISFIFO(mode) else _file_content(file)
     except OSError as error:
         raise ConfigError(shown, 0, "", f"can't be read: {error.strerror}") from None
     except ValueError:
@@ -67,6 +70,29 @@ def read_bytes(shown: str, *, allow_pipe: bool = True) -> bytes:
         raise ConfigError(
             shown, 0, "", f"is larger than {MAX_FILE // 1024**2} MiB", "this is hardly a configuration file"
         )
+    return content
+
+
+def _file_content(file: io.FileIO) -> bytes:
+    pieces = []
+    size = 0
+    while size <= MAX_FILE and (piece := file.read(MAX_FILE + 1 - size)):
+        pieces.append(piece)
+        size += len(piece)
+    return b"".join(pieces)
+
+
+def _pipe_content(shown: str, pipe: io.FileIO) -> bytes:
+    """What a command writes (`-c <(command)`); a pipe that nobody writes to would be waited for without end."""
+    content = b""
+    while len(content) <= MAX_FILE:
+        ready, _, _ = select.select([pipe], (), (), _PIPE_SECONDS)
+        if not ready:
+            raise ConfigError(shown, 0, "", f"is a pipe, and nobody wrote to it for {_PIPE_SECONDS:.0f} s")
+        piece = pipe.read(65536)
+        if not piece:
+            break
+        content += piece
     return content
 
 

@@ -121,13 +121,16 @@ class Ending:
             self._crew.stop(generation)
 
     def tick(self, now: float) -> None:
-        """Begin to drain when the delay is over; notice that it is over."""
+        """Begin to drain when the delay is over."""
         if now >= self._drain_at:
             self._drain_at = _NEVER
             self._drain_all()
         if now >= self._extend_at:
             self._extend_at = now + _EXTEND_AGAIN
             self._notifier.extend_timeout(_EXTEND_US)
+
+    def look(self) -> None:
+        """Notice that it is over.  To be called behind whatever may have ended the last generation."""
         if self.stopping and self._drain_at == _NEVER and not self._crew.generations:
             self.over = True
 

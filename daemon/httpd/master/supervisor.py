@@ -42,6 +42,7 @@ EXIT_OK, EXIT_UNAVAILABLE, EXIT_DEFECT, EXIT_NO_PERMISSION = 0, 69, 70, 77
 _FLUSH_AGAIN = 0.2  # seconds until a full error log is tried again
 _TELL_AGAIN = 2.0  # seconds until it is tried again to say that lines were lost
 _RESIZE_SECONDS = 90.0
+_LONGEST_SLEEP = 5.0  # seconds while anything is due: so it is known how long the loop stood still, give or take that
 _STALL = 1.0  # seconds; who is late by more did not run
 _LOOK_SECONDS = 2.0  # between two looks for the paths of unix sockets
 _DEFECTS, _DEFECTS_SECONDS = 3, 10.0  # so many in such a time are too many
@@ -173,7 +174,7 @@ class Supervisor:
         elif self._writer.dropped:
             due.append(self._tell_lost_at)
         first = min(due)
-        return -1 if first == _NEVER else max(0.0, first - now)
+        return -1 if first == _NEVER else min(_LONGEST_SLEEP, max(0.0, first - now))
 
     def _tick(self, now: float) -> None:
         assert self._endpoint is not None
@@ -184,13 +185,14 @@ class Supervisor:
         if now >= self._start_again:
             self._start_again = _NEVER
             self.reloads.start(self._verdict, self._kept, self._on_start)
-        self.crew.tick(now)
-        self._bury_generations()
         if now >= self._next_look:
             self._next_look = now + _LOOK_SECONDS
             if self.reloads.active is not None:
                 self.crew.restore_paths(self.reloads.active)
+        self.crew.tick(now)
         self.ending.tick(now)
+        self._bury_generations()  # behind all that may leave one without workers: nothing else would wake us for it
+        self.ending.look()
         self._waits.answer(now)
 
     def _flush_log(self, now: float) -> None:

@@ -44,7 +44,7 @@ from httpd.worker.loop import Loop
 from httpd.worker.scoreboard import Scoreboard
 from httpd.worker.shares import Share, Shares
 
-IGNORED_SIGNALS = ("HUP", "USR1", "USR2", "TTIN", "TTOU", "WINCH", "INT")
+IGNORED_SIGNALS = ("HUP", "USR1", "USR2", "TTIN", "TTOU", "WINCH", "INT", "QUIT")
 EXIT_OK, EXIT_BOOT = 0, 70
 _SPARE_FDS = 64  # beside the connections: listeners, logs, files on their way
 _FDS_PER_CONNECTION = 2  # the socket, and a file that is being sent

@@ -7,6 +7,7 @@ import threading
 
 import pytest
 
+from httpd.config import read as read_module
 from httpd.config.errors import ConfigErrors
 from httpd.config.load import load
 from httpd.config.read import MAX_FILE
@@ -93,6 +94,14 @@ def test_pipe(tmp_path):
     writer.start()  # waits until `load` opens the other end
     assert load(str(path)).config.vhosts[0].mounts[0].root == f"{tmp_path}/www"
     writer.join()
+
+
+def test_a_pipe_that_nobody_writes_to_is_not_waited_for(tmp_path, monkeypatch):
+    monkeypatch.setattr(read_module, "_PIPE_SECONDS", 0.01)
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    with pytest.raises(ConfigErrors, match="nobody wrote to it"):
+        load(str(path))
 
 
 def test_drop_ins_are_read_in_order_and_numbered_on(good, write, tmp_path):

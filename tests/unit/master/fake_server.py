@@ -102,11 +102,12 @@ class Server(World):
     def _tick(self, now: float) -> None:
         self.reloads.expire(now)
         self.crew.tick(now)
+        self.ending.tick(now)
         for generation in list(self.crew.generations):
             if generation.stage is Stage.DRAINING and not any(generation.children):
                 generation.end()
                 self.crew.generations.remove(generation)
-        self.ending.tick(now)
+        self.ending.look()
         self.waits.answer(now)
 
     def _due(self) -> float:

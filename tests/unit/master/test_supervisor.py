@@ -183,6 +183,19 @@ def test_it_serves_and_stops(master: Master) -> None:
     assert not master.run_dir.control_path.exists()
 
 
+def test_a_stop_without_a_single_worker_is_over_at_once(master: Master) -> None:
+    """All have crashed and wait for their turn to come back; nothing else would wake the loop up."""
+
+    def crash() -> None:
+        for worker in list(master.workers):
+            worker.end(70)
+        master.bell.ring("TERM")
+
+    master.make()
+    assert master.run(master.all_ready, crash) == OK
+    assert "generation gone" in master.log
+
+
 def test_a_start_without_a_worker(master: Master) -> None:
     master.make()
     assert master.run(lambda: master.workers[0].end(70)) == UNAVAILABLE
