@@ -243,6 +243,7 @@ class Connection(Peer):
             return False
         self._general().record.end()
         self._request = None
+        self._fresh = False
         self._phase = Phase.IDLE
         self.deadline = context.now + context.idle_seconds
         return True

@@ -174,17 +174,17 @@ class Loop:
         if connection is not None:
             connection.close()
 
-    def _last_answers(self) -> None:
+    def _last_answers(self, *, fresh: bool) -> None:
         context = self._context
         context.draining = True
         context.idle_seconds = min(context.timeouts.keepalive, _DRAIN_IDLE)
         for connection in list(context.connections.values()):
-            connection.drain()
+            connection.drain(fresh=fresh)
         self._next_sweep = 0.0
 
     def stand_by(self, keep: Container[str]) -> None:
         """Answer what is open, for the last time; accept on no listener whose address is not in `keep`; do not end."""
-        self._last_answers()
+        self._last_answers(fresh=False)
         for acceptor in self._acceptors:
             if acceptor.address.text not in keep:
                 acceptor.pause()
@@ -207,7 +207,7 @@ class Loop:
         for acceptor in self._acceptors:
             acceptor.close(empty_queue=emptied(acceptor))
         self._acceptors.clear()
-        self._last_answers()
+        self._last_answers(fresh=True)
 
     def stop(self) -> None:
         """End after this round."""

@@ -40,13 +40,16 @@ _RESET = struct.pack("ii", 1, 0)  # SO_LINGER: on, 0 seconds
 class Peer:
     """What is the same for every connection, whatever is spoken on it."""
 
-    __slots__ = ("_context", "_fd", "_mask", "_moved", "_phase", "_queued", "_since", "_sock", "_taken", "deadline")
+    __slots__ = (
+        "_context", "_fd", "_fresh", "_mask", "_moved", "_phase", "_queued", "_since", "_sock", "_taken", "deadline",
+    )  # fmt: skip
 
     def __init__(self, context: Context, fd: int) -> None:
         self._context = context
         self._fd = fd
         self._sock: socket.socket | None = None
         self._phase = Phase.IDLE
+        self._fresh = True  # it has not had an answer yet
         self._mask = 0  # what the poller waits for
         self._moved = 0  # bytes since `_since`, for min_rate
         self._since = 0.0  # monotonic seconds; 0 while no rate is measured
@@ -183,7 +186,10 @@ class Peer:
         age = now - self._since
         return age > grace and moved < timeouts.min_rate * age
 
-    def drain(self) -> None:
-        """The next request will be the last.  An idle connection gets a moment for one that is on its way."""
-        if self._phase is Phase.IDLE:
+    def drain(self, *, fresh: bool) -> None:
+        """The next request will be the last.  An idle connection gets a moment for one that is on its way.
+
+        Who has never had an answer may not ask again elsewhere, and keeps its time, unless `fresh` ones are meant too.
+        """
+        if self._phase is Phase.IDLE and (fresh or not self._fresh):
             self.deadline = min(self.deadline, self._context.now + self._context.idle_seconds)

@@ -127,6 +127,7 @@ class PlainConnection(Connection):
 
     def _go_on(self, close: bytes | None) -> None:
         """Behind the answer to a plain request."""
+        self._fresh = False
         self.deadline = self._context.now + self._context.idle_seconds
         if close:
             self._part()

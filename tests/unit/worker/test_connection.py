@@ -691,6 +691,22 @@ def test_the_rate_of_a_body_is_not_that_of_its_answer(world: World) -> None:
 # Draining
 
 
+def test_who_never_had_an_answer_keeps_its_time_unless_it_is_the_end(world: World) -> None:
+    used, fresh = world.client(), world.client()
+    used.send(GET)
+    used.got = b""
+    world.context.draining = True
+    world.context.idle_seconds = 1.0
+    for client in (used, fresh):
+        client.connection.drain(fresh=False)
+    world.after(1.0)
+    assert (used.receive(), used.ended) == (b"", True)
+    assert (fresh.receive(), fresh.ended) == (b"", False)
+    fresh.connection.drain(fresh=True)
+    world.after(1.0)
+    assert (fresh.receive(), fresh.ended) == (b"", True)
+
+
 def test_drain(world: World) -> None:
     world.mount.answers[b"/big"] = lambda: Response(200, body=BIG)
     idle, asking, sending = (world.client() for _ in range(3))
@@ -702,7 +718,7 @@ def test_drain(world: World) -> None:
     world.context.draining = True
     world.context.idle_seconds = 1.0
     for client in (idle, asking, sending):
-        client.connection.drain()
+        client.connection.drain(fresh=True)
     ((status, response, _),) = responses(asking.send(GET), "GET")  # one that was on its way is answered
     assert (status, response.getheader("Connection"), asking.ended) == (200, "close", True)
     sending.receive()
