@@ -214,6 +214,7 @@ def test_restart_with_a_broken_file_is_refused(place: Place, daemon: Daemon, con
     place.write("www/a", b"the a")
     daemon.configure(_SITE)
     daemon.start()
+    daemon.expect("restart refused")
     daemon.configure("broken")
     done = daemon.ctl("restart")
     assert done.returncode == 1

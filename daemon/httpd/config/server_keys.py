@@ -148,7 +148,8 @@ TIMEOUTS = Table(
             "stop_delay",
             duration(zero=True),
             '"0s"',
-            "On stop, go on accepting for so long while the health check already fails.",
+            "On stop, go on accepting for so long: time for a load balancer to be told. "
+            "`status` says `stopping` already.",
         ),
         Key("drain", duration(zero=True), '"30s"', "Then so long to finish requests."),
         Key(

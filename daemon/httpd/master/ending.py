@@ -19,7 +19,8 @@ from httpd.control.commands import Reply
 from httpd.control.wire import DONE, REFUSED, Outcome
 from httpd.logs.errors import ErrorLog
 from httpd.master.crew import Crew
-from httpd.master.listeners import Listener
+from httpd.master.generations import close_targets, open_targets
+from httpd.master.listeners import BindError, Listener, bind_all, dropped
 from httpd.master.reloads import Reloads
 from httpd.master.waits import Waits
 from httpd.system.systemd import Notifier
@@ -43,6 +44,7 @@ class Ending:
         self._errors = errors
         self._interrupts = 0
         self._restart = False
+        self._fresh: list[Listener] = []  # listeners that only the next program will serve
         self._next_run_dir = run_dir  # behind a restart
         self._drain_at = _NEVER  # when a stop that was delayed begins to drain
         self._extend_at = _NEVER  # when the service manager is asked for more time
@@ -58,7 +60,7 @@ class Ending:
     def handed_on(self) -> list[Listener]:
         """The listeners to go on with, when it is a restart that was asked for."""
         active = self._reloads.active
-        return active.listeners if self._restart and active is not None else []
+        return [*active.listeners, *self._fresh] if self._restart and active is not None else []
 
     def interrupt(self, reply: Reply) -> None:
         """INT: the first is a graceful stop, the second stops now."""
@@ -69,25 +71,51 @@ class Ending:
         """End: after the requests, or at once."""
         if self._restart:
             self._restart = False
+            self._close_fresh()
             self._close_listeners()
         self._end(now=now, reply=reply, text="stopped")
 
     def restart(self, reply: Reply) -> None:
-        """Check, stop, and start again in this process; the listening sockets stay open meanwhile."""
+        """Check, bind, stop, and start again in this process; the listening sockets stay open meanwhile."""
         if self.stopping or self._reloads.busy:
             reply(Outcome(REFUSED, "not now: the server starts, reloads or stops"))
             return
 
         def done(verdict: checker.Verdict) -> None:
-            if verdict.problems:
-                reply(Outcome(REFUSED, "\n".join(verdict.problems)))
-            elif not self.stopping and verdict.config is not None:
+            problem = "\n".join(verdict.problems) or self._bind(verdict)
+            if problem:
+                self._errors.error("restart refused", reason=problem)
+                reply(Outcome(REFUSED, problem))
+            elif verdict.config is not None:
                 self._next_run_dir = verdict.config.server.run_dir
                 self._restart = True
                 self._notifier.reloading("restarting", time.monotonic_ns() // 1000)
                 self._end(now=False, reply=reply, text="restarting")
 
         self._reloads.run_check(done)
+
+    def _bind(self, verdict: checker.Verdict) -> str:
+        """Bind what the next program will need, and try its log files; why that can't be, or ""."""
+        active, config = self._reloads.active, verdict.config
+        if self.stopping or active is None or config is None:
+            return "not now: the server starts, reloads or stops"
+        try:
+            listeners = bind_all(config.server.listen, verdict.endpoints, active.listeners, self._errors.info)
+        except BindError as error:
+            return str(error)
+        self._fresh = dropped(listeners, active.listeners)
+        try:
+            targets, errors = open_targets(config)
+        except OSError as error:
+            self._close_fresh()
+            return f"{error.filename}: {error.strerror}"
+        close_targets((*targets.values(), errors))
+        return ""
+
+    def _close_fresh(self) -> None:
+        for listener in self._fresh:
+            listener.close()
+        self._fresh = []
 
     def _end(self, *, now: bool, reply: Reply, text: str) -> None:
         def ended() -> Outcome | None:

@@ -6,10 +6,11 @@ import contextlib
 import enum
 import os
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
 from httpd.config import schema
+from httpd.logs.stderr import NonBlockingWriter
 from httpd.logs.targets import Kind, Target, log_names, open_target
 from httpd.master.children import Child, Slot, State
 from httpd.master.listeners import Listener
@@ -127,3 +128,13 @@ def close_targets(targets: Iterable[Target]) -> None:
     for target in targets:
         if target.kind is Kind.DESCRIPTOR:
             os.close(target.fd)
+
+
+def log_failure(config: schema.Config | None, writer: NonBlockingWriter, say: Callable[[], None]) -> None:
+    """A start failed before the error log was open: say it there too; behind a restart nobody may read stderr."""
+    with contextlib.suppress(OSError):
+        target = open_target("-" if config is None else config.log.error, error=True)
+        if target.kind is Kind.DESCRIPTOR and target.spec != "-":
+            writer.reopen(target.fd)
+            say()
+        close_targets((target,))

@@ -25,7 +25,7 @@ from httpd.logs.stderr import NonBlockingWriter
 from httpd.master import report
 from httpd.master.crew import Crew
 from httpd.master.ending import Ending
-from httpd.master.generations import Generation, Stage
+from httpd.master.generations import Generation, Stage, log_failure
 from httpd.master.listeners import Listener
 from httpd.master.reloads import Reloads
 from httpd.master.reopening import Reopening
@@ -239,6 +239,7 @@ class Supervisor:
         if not self.ending.stopping:  # else it was told to end before it was up, and does so
             self._code = EXIT_NO_PERMISSION if failure is not None and failure.permission else EXIT_UNAVAILABLE
             self.errors.error("cannot start", reason=reason)
+            log_failure(self._verdict.config, self._writer, lambda: self.errors.error("cannot start", reason=reason))
             self.ending.stopping = True
             self.reloads.give_up()
         self._started(self._code, reason)

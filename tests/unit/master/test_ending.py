@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import Iterator
 
 import pytest
@@ -181,10 +182,35 @@ def test_restart(server: Server) -> None:
     end_all(server)
     assert server.ending.over
     assert [(outcome.code, outcome.text) for outcome in outcomes] == [(DONE, "restarting")]
-    assert server.ending.handed_on == generation.listeners
-    assert is_open(generation.listeners[0])
+    kept, fresh = server.ending.handed_on
+    assert kept is generation.listeners[0]
+    assert is_open(kept)
+    assert is_open(fresh)  # bound before anything was stopped
     assert "stopping" not in server.manager.heard
-    generation.listeners[0].close()
+    kept.close()
+    fresh.close()
+
+
+def test_a_restart_that_could_not_bind_is_refused(server: Server) -> None:
+    generation = server.start(server.verdict(free_port()))
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        (outcome,) = restart(server, server.verdict(free_port(), other.getsockname()[1]))
+    assert (outcome.code, "Address already in use" in outcome.text) == (REFUSED, True)
+    assert not server.ending.stopping
+    assert generation.stage is Stage.ACTIVE
+
+
+def test_a_stop_behind_a_restart_lets_go_of_what_was_bound_for_it(server: Server) -> None:
+    port = free_port()
+    server.start(server.verdict(free_port()))
+    restart(server, server.verdict(port))
+    stop(server)
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", port))
+    end_all(server)
+    assert server.ending.handed_on == []
 
 
 def test_a_restart_with_a_bad_configuration_is_refused(server: Server) -> None:
