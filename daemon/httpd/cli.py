@@ -18,7 +18,7 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from httpd import __version__
 from httpd.config import schema
@@ -31,7 +31,7 @@ from httpd.system import detach, privileges, signals, systemd, title
 from httpd.worker import checker
 
 EXIT_OK, EXIT_USAGE, EXIT_UNAVAILABLE, EXIT_DEFECT, EXIT_NO_PERMISSION, EXIT_CONFIG = 0, 64, 69, 70, 77, 78
-_INHERITED = "HTTPD_LISTENERS"  # sockets handed over a restart
+_INHERITED = "HTTPD_INHERITED"  # what is handed over a restart, as JSON
 _LOCK_SECONDS = 2.0  # a start waits so long for a master that is just going
 _IN_USE_SECONDS = 2.0  # ... and for the addresses that its workers still hold
 
@@ -116,10 +116,11 @@ def main(wakeup: signals.Wakeup, arguments: Sequence[str] | None = None) -> int:
     if options.check:
         write_line(f"{options.config}: good", sys.stdout)
         return EXIT_OK
-    listeners, code = _serve(options, plan, verdict, verdict.config, wakeup)
-    if listeners:
+    inherited = json.loads(os.environ.pop(_INHERITED, "{}"))
+    handed, code = _serve(options, plan, verdict, verdict.config, wakeup, inherited)
+    if handed:
         os.chdir(plan.folder)
-        _execute_again(listeners, environ)
+        _execute_again(handed, environ, wakeup)
     return code
 
 
@@ -136,10 +137,10 @@ def _complain(message: str, code: int) -> int:
 
 
 def _serve(options: argparse.Namespace, plan: _Plan, verdict: checker.Verdict, config: schema.Config,
-           wakeup: signals.Wakeup) -> tuple[list[Listener], int]:  # fmt: skip
-    """Run the master; returns the listeners to hand on, when a restart was asked for, and the exit code."""
+           wakeup: signals.Wakeup, inherited: dict[str, Any]) -> tuple[dict[str, object], int]:  # fmt: skip
+    """Run the master; returns what to hand on, when a restart was asked for, and the exit code."""
     notifier = systemd.Notifier.from_environ(os.environ)
-    again = _INHERITED in os.environ  # a restart of what has detached already
+    again = bool(inherited)  # a restart of what has detached already
     if options.daemon and not again and "-" in (config.log.access, config.log.error):
         hint = ": name a file" if options.config else ""
         write_line(f'httpd: with --daemon a log that is "-" goes nowhere{hint}', sys.stderr)
@@ -147,16 +148,17 @@ def _serve(options: argparse.Namespace, plan: _Plan, verdict: checker.Verdict, c
     run_dir = detach.RunDir(config.server.run_dir)
     try:
         run_dir.prepare()
-        _lock(run_dir)
+        if not run_dir.adopt_lock(inherited.get("lock", -1)):
+            _lock(run_dir)
         killed = run_dir.pid_path.exists()  # the last master did not come to remove it
         run_dir.write_pid()
     except detach.RunDirError as error:
         notifier.close()
         code = _code_of(error)
         if ready is None:
-            return [], _complain(str(error), code)
+            return {}, _complain(str(error), code)
         ready.report(code, f"httpd: {error}")
-        return [], code
+        return {}, code
     title.set_title(f"httpd: master {plan.name}")
     os.chdir("/")
     if os.geteuid() == 0:
@@ -171,15 +173,16 @@ def _serve(options: argparse.Namespace, plan: _Plan, verdict: checker.Verdict, c
             _greet(plan.name, supervisor)
 
     supervisor = Supervisor(
-        verdict, plan.again, run_dir, wakeup, notifier, started, _inherited(config, verdict),
+        verdict, plan.again, run_dir, wakeup, notifier, started, _inherited(config, verdict, inherited),
         patience=_IN_USE_SECONDS if killed else 0.0, detached=options.daemon,
     )  # fmt: skip
     try:
-        code, listeners = supervisor.run(_group_id(config.server.control_group))
+        code, listeners = supervisor.run(_group_id(config.server.control_group), inherited.get("control", -1))
     finally:
-        run_dir.remove_pid()
+        if not supervisor.ending.stays:
+            run_dir.remove_pid()
         notifier.close()
-    return listeners, code
+    return _handed_on(supervisor, listeners) if listeners else {}, code
 
 
 def _code_of(error: detach.RunDirError) -> int:
@@ -224,7 +227,8 @@ def _greet(folder: str, supervisor: Supervisor) -> None:
 # A restart: the same process, a new program, the same sockets
 
 
-def _execute_again(listeners: list[Listener], environ: dict[str, str]) -> NoReturn:
+def _handed_on(supervisor: Supervisor, listeners: list[Listener]) -> dict[str, object]:
+    """What the next program in this process gets: sockets, and in the same run folder the lock."""
     handed = []
     for listener in listeners:
         fds = [sock.fileno() for sock in listener.sockets]
@@ -232,15 +236,24 @@ def _execute_again(listeners: list[Listener], environ: dict[str, str]) -> NoRetu
             os.set_inheritable(fd, True)
         handed.append({"text": listener.address.text, "fds": fds, "inode": listener.inode,
                        "path": listener.endpoints[0].path})  # fmt: skip
+    found: dict[str, object] = {"listeners": handed}
+    if supervisor.ending.stays:
+        os.set_inheritable(supervisor.control, True)
+        found.update(control=supervisor.control, lock=supervisor.run_dir.keep_lock())
+    return found
+
+
+def _execute_again(handed: dict[str, object], environ: dict[str, str], wakeup: signals.Wakeup) -> NoReturn:
+    signals.hold_back(wakeup)
     environ[_INHERITED] = json.dumps(handed)
     os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], environ)
 
 
-def _inherited(config: schema.Config, verdict: checker.Verdict) -> list[Listener]:
+def _inherited(config: schema.Config, verdict: checker.Verdict, inherited: dict[str, Any]) -> list[Listener]:
     """The listeners that the program before us in this process left open, those that are still wanted."""
     addresses = {address.text: address for address in config.server.listen}
     kept = []
-    for item in json.loads(os.environ.pop(_INHERITED, "[]")):
+    for item in inherited.get("listeners", ()):
         for fd in item["fds"]:
             os.set_inheritable(fd, False)
         sockets = [socket.socket(fileno=fd) for fd in item["fds"]]

@@ -9,12 +9,15 @@ import socket
 import stat
 import subprocess
 import sys
-from collections.abc import Iterator
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
 from live.conftest import Connect, needs_root
-from live.daemon import HTTPD_CTL, Daemon, Place, environment, eventually
+from live.daemon import HTTPD_CTL, PATIENCE, Daemon, Place, environment, eventually
 
 _SITE = '[[vhost]]\nroot = "www"\n'
 
@@ -208,6 +211,60 @@ def test_restart_keeps_the_socket_and_the_pid(place: Place, daemon: Daemon, conn
         assert not set(before) & set(daemon.workers())
         assert daemon.listeners() == [f"127.0.0.1:{daemon.port}"]
         assert connect().get("/a").body == b"the a"
+
+
+def _restart_beside(daemon: Daemon, act: Callable[[], object]) -> None:
+    """Restart, and do something again and again meanwhile."""
+    outcomes: list[dict[str, Any]] = []
+    restart = threading.Thread(target=lambda: outcomes.append(daemon.call("restart")))
+    restart.start()
+    until = time.monotonic() + PATIENCE
+    state = ""
+    while restart.is_alive() or state != "running":
+        act()
+        assert time.monotonic() < until, state
+        with contextlib.suppress(ValueError):
+            state = daemon.status()["state"]
+    assert [outcome["code"] for outcome in outcomes] == [0]
+
+
+def test_commands_during_a_restart_wait_for_its_end(place: Place, daemon: Daemon, connect: Connect) -> None:
+    place.write("www/a", b"the a")
+    daemon.configure(_SITE)
+    daemon.start()
+    answers: list[object] = []
+
+    def ask() -> None:
+        with contextlib.suppress(ValueError):  # the program that it had reached ended before it had answered
+            answers.append(daemon.call("status"))
+
+    for _ in range(3):
+        _restart_beside(daemon, ask)
+    assert answers
+    assert connect().get("/a").body == b"the a"
+
+
+def test_signals_during_a_restart_do_not_end_it(place: Place, daemon: Daemon, connect: Connect) -> None:
+    place.write("www/a", b"the a")
+    daemon.configure(_SITE)
+    daemon.start()
+    for _ in range(3):
+        _restart_beside(daemon, lambda: daemon.signal("USR1"))
+    assert connect().get("/a").body == b"the a"
+
+
+def test_a_restart_that_could_not_bind_is_refused(place: Place, daemon: Daemon, connect: Connect) -> None:
+    place.write("www/a", b"the a")
+    daemon.configure(_SITE)
+    daemon.start()
+    daemon.expect("restart refused")
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        daemon.configure(_SITE, listen=f'["127.0.0.1:0", "127.0.0.1:{other.getsockname()[1]}"]')
+        done = daemon.ctl("restart")
+    assert (done.returncode, "Address already in use" in done.stderr) == (1, True)
+    assert connect().get("/a").body == b"the a"
 
 
 def test_restart_with_a_broken_file_is_refused(place: Place, daemon: Daemon, connect: Connect) -> None:

@@ -20,7 +20,7 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TextIO
+from typing import NoReturn, TextIO
 
 from httpd import __version__
 from httpd.config.errors import ConfigErrors
@@ -47,14 +47,30 @@ _POLL = 0.05  # seconds between two looks for a server that restarts
 _COME_BACK = 30.0  # seconds that the new program may take to serve
 
 
+class _Parser(argparse.ArgumentParser):
+    """With --json wrong usage is told as an object, too."""
+
+    def error(self, message: str) -> NoReturn:
+        if "--json" in sys.argv[1:]:
+            write_line(json.dumps({"code": USAGE, "text": message}), sys.stdout)
+        super().error(message)
+
+
+def _seconds(text: str) -> float:
+    seconds = float(text)
+    if not 0 <= seconds < 1e9:
+        raise argparse.ArgumentTypeError("must be a number of seconds")
+    return seconds
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="httpd-ctl", description="Control a running httpd.")
+    parser = _Parser(prog="httpd-ctl", description="Control a running httpd.")
     where = parser.add_mutually_exclusive_group()
     where.add_argument("-c", "--config", metavar="FILE", help=f"the server's configuration (default {_DEFAULT_CONFIG})")
     where.add_argument("--run-dir", metavar="DIR", help="the server's run folder, instead of its configuration")
     parser.add_argument("--json", action="store_true", help="print the outcome as one JSON object")
     parser.add_argument("--no-wait", action="store_true", help="do not wait for the outcome")
-    parser.add_argument("--timeout", type=float, metavar="SECONDS", help="how long to wait; each command has its own")
+    parser.add_argument("--timeout", type=_seconds, metavar="SECONDS", help="how long to wait, if not as usual")
     parser.add_argument("--version", action="version", version=f"httpd-ctl {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for command in COMMANDS.values():
@@ -94,7 +110,8 @@ def _run(options: argparse.Namespace, command: Command) -> Outcome:
     try:
         run_dir = Path(options.run_dir or run_dir_of(options.config or _DEFAULT_CONFIG))
     except ConfigErrors as errors:
-        return Outcome(USAGE, "\n".join(str(problem) for problem in errors.problems))
+        lines = [*(str(problem) for problem in errors.problems), "the server can be named by --run-dir instead"]
+        return Outcome(USAGE, "\n".join(lines))
     given = {name: getattr(options, name) for name in (command.argument, command.flag) if name}
     seconds = options.timeout if options.timeout is not None else command.seconds
     until = time.monotonic() + seconds

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import socket
 import struct
 import sys
@@ -35,6 +36,7 @@ from httpd.system.poller import ERR, HUP, IN, OUT, Poller
 
 SILENCE = 10.0  # seconds
 PAUSE = 0.5  # seconds
+LAST_CALLS = 0.05  # seconds
 CLIENTS = 256  # at once; the next ones wait in the socket's queue
 _SO_PEERGROUPS = 59  # Linux 4.13; not in Python's socket module
 
@@ -50,7 +52,9 @@ class Endpoint:
         handlers: dict[int, Callable[[int], None]],
         perform: Callable[[Call, Callable[[Outcome], None]], None],
         refused: Callable[[int], None],
+        inherited: int = -1,
     ) -> None:
+        """`inherited`: the descriptor of the socket, when the program before in this process had it already."""
         self._path = path
         self._group = group
         self._poller = poller
@@ -59,7 +63,7 @@ class Endpoint:
         self._refused = refused
         self._clients: dict[int, _Client] = {}
         self._resume_at: float | None = None  # monotonic seconds; None while new clients are taken
-        self._adopt(_listen(path, group))
+        self._adopt(_inherit(path, group, inherited) or _listen(path, group))
 
     def _adopt(self, sock: socket.socket) -> None:
         self._sock = sock
@@ -198,19 +202,38 @@ class Endpoint:
             if now >= client.deadline:
                 self._drop(client)
 
-    def close(self) -> None:
-        """Stop listening; remove the socket if it is still this one.  Answers that are not out yet get a moment."""
+    def close(self, *, keep: bool = False) -> int:
+        """Stop listening; remove the socket if it is still this one.  Answers that are not out yet get a moment.
+
+        With `keep` the socket stays, for the next program of this process, and its descriptor is returned.
+        """
+        self._hear_last_calls()
         for client in list(self._clients.values()):
             if client.output:
                 with contextlib.suppress(OSError):
                     client.sock.settimeout(0.5)
                     client.sock.sendall(client.output)
             self._drop(client)
+        kept = os.dup(self._sock.fileno()) if keep else -1
         self._forsake()
+        if keep:
+            return kept
         with contextlib.suppress(OSError):
             status = self._path.lstat()
             if (status.st_dev, status.st_ino) == self._inode:
                 self._path.unlink()
+        return kept
+
+
+    def _hear_last_calls(self) -> None:
+        """Who has just come is asking something: it gets a moment, and its answer."""
+        until = time.monotonic() + LAST_CALLS
+        while waiting := [client.sock for client in self._clients.values() if not client.called]:
+            ready, _, _ = select.select(waiting, (), (), max(0.0, until - time.monotonic()))
+            if not ready:
+                return
+            for sock in ready:
+                self._on_client(self._clients[sock.fileno()], IN)
 
 
 class _Client:
@@ -222,6 +245,27 @@ class _Client:
         self.input = b""
         self.output = b""
         self.called = self.gone = False
+
+
+def _permit(path: Path, group: int | None) -> None:
+    if group is None:
+        path.chmod(0o600)
+    else:
+        os.chown(path, -1, group)
+        path.chmod(0o660)
+
+
+def _inherit(path: Path, group: int | None, fd: int) -> socket.socket | None:
+    """The socket behind `fd`, if it is there and still the one at `path`."""
+    if fd < 0:
+        return None
+    sock = socket.socket(fileno=fd)
+    sock.set_inheritable(False)
+    if path.exists() and sock.getsockname() == str(path):
+        _permit(path, group)
+        return sock
+    sock.close()
+    return None
 
 
 def _listen(path: Path, group: int | None) -> socket.socket:
@@ -237,9 +281,7 @@ def _listen(path: Path, group: int | None) -> socket.socket:
         raise
     finally:
         os.umask(before)
-    if group is not None:
-        os.chown(path, -1, group)
-        path.chmod(0o660)
+    _permit(path, group)
     sock.listen(128)
     sock.setblocking(False)
     return sock

@@ -45,7 +45,7 @@ class Ending:
         self._interrupts = 0
         self._restart = False
         self._fresh: list[Listener] = []  # listeners that only the next program will serve
-        self._next_run_dir = run_dir  # behind a restart
+        self._run_dir = self._next_run_dir = run_dir  # now, and behind a restart
         self._drain_at = _NEVER  # when a stop that was delayed begins to drain
         self._extend_at = _NEVER  # when the service manager is asked for more time
         self.stopping = False
@@ -55,6 +55,11 @@ class Ending:
     def due(self) -> float:
         """When `tick` has something to do (monotonic seconds)."""
         return min(self._drain_at, self._extend_at)
+
+    @property
+    def stays(self) -> bool:
+        """Whether the next program in this process will use the same run folder."""
+        return self._restart and self._next_run_dir == self._run_dir
 
     @property
     def handed_on(self) -> list[Listener]:

@@ -107,18 +107,23 @@ class Supervisor:
         self._defects: deque[float] = deque(maxlen=_DEFECTS)  # when they happened (monotonic seconds)
         self._code = EXIT_OK
         self._endpoint: Endpoint | None = None
+        self.control = -1
 
     def _close_in_child(self) -> None:
         self._wakeup.close()
 
     # The loop
 
-    def run(self, control_group: int | None) -> tuple[int, list[Listener]]:
-        """Serve; return the exit code, and the listeners to hand on when it is a restart that was asked for."""
+    def run(self, control_group: int | None, control: int = -1) -> tuple[int, list[Listener]]:
+        """Serve; return the exit code, and the listeners to hand on when it is a restart that was asked for.
+
+        `control`: the control socket of the program before in this process.  Behind a restart in the same run folder
+        `self.control` is the one for the next.
+        """
         self._endpoint = Endpoint(
             self.run_dir.control_path, control_group, self._poller, self._handlers,
             lambda call, reply: perform(self, call, reply),
-            lambda uid: self.errors.warning("control refused", uid=uid),
+            lambda uid: self.errors.warning("control refused", uid=uid), control,
         )  # fmt: skip
         self._handlers[self._wakeup.fd] = self._on_signal
         self._poller.register(self._wakeup.fd, IN)
@@ -137,7 +142,7 @@ class Supervisor:
                 if handler is not None:
                     self._guarded(handler, mask)
             self._guarded(self._tick, now)
-        self._endpoint.close()
+        self.control = self._endpoint.close(keep=self.ending.stays)
         self._writer.flush()
         return self._code, self.ending.handed_on
 

@@ -214,6 +214,22 @@ class RunDir:
             raise RunDirError(f"{self.lock_path}: {error.strerror}") from error
         self._lock = fd
 
+    def keep_lock(self) -> int:
+        """Hold the lock over an exec: its descriptor, for `adopt_lock`."""
+        os.set_inheritable(self._lock, True)
+        return self._lock
+
+    def adopt_lock(self, fd: int) -> bool:
+        """Go on with the lock of the program before in this process; False if it is not the one of this folder."""
+        with contextlib.suppress(OSError):
+            if os.path.samestat(os.fstat(fd), self.lock_path.lstat()):
+                os.set_inheritable(fd, False)
+                self._lock = fd
+                return True
+        with contextlib.suppress(OSError):
+            os.close(fd)
+        return False
+
     def close(self) -> None:
         """Close the lock file.  For every child at once: an orphan must not hold the lock.
 

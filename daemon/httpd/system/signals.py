@@ -39,11 +39,15 @@ def reset_dispositions() -> None:
     faulthandler keeps its signals.  Also for a child after fork, which must not ring its parent's bell.  Main
     thread only.
     """
+    _default_dispositions()
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+
+
+def _default_dispositions() -> None:
     signal.set_wakeup_fd(-1)
     kept = _FIXED | (_FAULTS if faulthandler.is_enabled() else set())
     for number in signal.valid_signals() - kept:
         signal.signal(number, signal.SIG_IGN if number in _IGNORED else signal.SIG_DFL)
-    signal.pthread_sigmask(signal.SIG_SETMASK, ())
 
 
 def ignore_others() -> None:
@@ -125,12 +129,22 @@ def end_by(name: str) -> NoReturn:
     os._exit(128 + _number(name))  # it was one that does not
 
 
+def hold_back(wakeup: Wakeup) -> None:
+    """Keep all signals, and those that were noted already, for the program that this process executes next."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+    for name in wakeup.take():
+        os.kill(os.getpid(), _number(name))
+
+
 def take_control() -> Wakeup:
     """For a master, before anything slow: from now on what it is told is noted, not lost and not deadly."""
-    reset_dispositions()
+    # What the program before in this process held back comes when there is somebody to note it.
+    signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+    _default_dispositions()
     wakeup = Wakeup()
     wakeup.install((*CONTROL, "CHLD"))
     ignore_others()
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
     return wakeup
 
 

@@ -34,6 +34,7 @@ from httpd.system import privileges, signals
 from httpd.system.descriptors import close_all_but
 
 SECONDS = 30.0  # that a check may take
+_FOR_MASTERS = ("HUP", "USR1", "USR2", "TTIN", "TTOU", "INT")
 ENDING = frozenset(("QUIT", "INT", "TERM"))  # signals that end a start
 
 
@@ -74,11 +75,14 @@ def start(judge: Callable[[], Verdict]) -> tuple[int, int]:
             code = 70
             try:
                 signals.reset_dispositions()
+                signals.ignore(_FOR_MASTERS)  # sent to the whole group they must not end this one
                 close_all_but((writer,))
                 report = memoryview(msgspec.msgpack.encode(judge()))
                 while report:
                     report = report[os.write(writer, report) :]
                 code = 0
+            except BrokenPipeError:
+                pass  # whoever asked has ended
             except BaseException:
                 traceback.print_exc()
             finally:
