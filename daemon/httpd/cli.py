@@ -24,9 +24,10 @@ from httpd import __version__
 from httpd.config import schema
 from httpd.config.folder import folder_config
 from httpd.config.load import Loaded
+from httpd.control.commands import nobody
 from httpd.control.ctl import write_line
 from httpd.master.listeners import Listener
-from httpd.master.supervisor import Supervisor, nobody
+from httpd.master.supervisor import Supervisor
 from httpd.system import detach, privileges, signals, systemd, title
 from httpd.worker import checker
 

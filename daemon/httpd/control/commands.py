@@ -17,6 +17,10 @@ from httpd.control.wire import USAGE, Call, Outcome
 Reply = Callable[[Outcome], None]
 
 
+def nobody(outcome: Outcome) -> None:
+    """The reply to a signal: there is nobody to tell; the log says it."""
+
+
 class Master(Protocol):
     """What the commands need of the master."""
 

@@ -121,6 +121,7 @@ class Child:
     deadline: float = float("inf")
     failure: str = ""  # why it has to end, as it said itself or as was found out
     reopening: int = 0  # orders to write to new log files that it has not confirmed
+    standing: bool = False  # it has confirmed that it accepts nothing more
     stuck: bool = False  # it was sent SIGKILL
     board: int = 0  # its place on the scoreboard
     pulse: Pulse = field(default_factory=Pulse)

@@ -135,6 +135,8 @@ class Crew:
                 child.reopening = max(0, child.reopening - 1)
             case {"event": "recycle", "reason": str() as reason}:
                 self._recycling.ask(generation, child, reason)
+            case {"event": "standing"}:
+                child.standing = True
             case {"event": "awake"}:
                 self._watch.rouse(time.monotonic())
             case {"event": "listener"}:
@@ -158,6 +160,7 @@ class Crew:
         elif action is Action.SEND_STANDBY:
             pairs.send(child.channel, {"do": "standby", "keep": list(names)})
         elif action is Action.SEND_RESUME:
+            child.standing = False
             pairs.send(child.channel, {"do": "resume"})
         elif action is Action.SEND_DRAIN:
             # Its place among those who share connections is another's by now, or nobody's.

@@ -106,6 +106,15 @@ def make_generation(
     )  # fmt: skip
 
 
+def handed_over(generations: Iterable[Generation]) -> bool:
+    """Whether no worker of an old generation accepts any more what a new one is to have."""
+    return all(
+        child.standing or child.state not in (State.STANDBY, State.DRAINING)
+        for generation in generations if generation.stage in (Stage.STANDBY, Stage.DRAINING)
+        for child in generation.children
+    )  # fmt: skip
+
+
 def worker_count(config: schema.Config) -> int:
     """`server.workers`, or one per usable CPU, within `max_workers`."""
     return min(config.server.workers or usable_cpus(), config.server.max_workers)

@@ -17,7 +17,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from httpd.control.commands import SIGNALS, Reply, perform
+from httpd.control.commands import SIGNALS, Reply, nobody, perform
 from httpd.control.endpoint import Endpoint
 from httpd.control.wire import DONE, REFUSED, Outcome
 from httpd.logs.errors import ErrorLog
@@ -25,7 +25,7 @@ from httpd.logs.stderr import NonBlockingWriter
 from httpd.master import report
 from httpd.master.crew import Crew
 from httpd.master.ending import Ending
-from httpd.master.generations import Generation, Stage, log_failure
+from httpd.master.generations import Generation, Stage, handed_over, log_failure
 from httpd.master.listeners import Listener
 from httpd.master.reloads import Reloads
 from httpd.master.reopening import Reopening
@@ -48,10 +48,6 @@ _LOOK_SECONDS = 2.0  # between two looks for the paths of unix sockets
 _DEFECTS, _DEFECTS_SECONDS = 3, 10.0  # so many in such a time are too many
 _NEVER = float("inf")
 _START_AGAIN = 0.05  # seconds until an address that is in use is tried again
-
-
-def nobody(outcome: Outcome) -> None:
-    """The reply to a signal: there is nobody to tell; the log says it."""
 
 
 class Supervisor:
@@ -260,7 +256,7 @@ class Supervisor:
     def reload(self, reply: Reply) -> None:
         """Take over the changed configuration, or say why not."""
         self._restore_run_dir()
-        self.reloads.reload(reply)
+        self.reloads.reload(self._waits.behind(reply, lambda: handed_over(self.crew.generations)))
 
     def reload_for_good(self, reply: Reply) -> None:
         """The same, and wait until it can't be rolled back any more."""

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from httpd.control.commands import Reply
-from httpd.control.wire import TIMED_OUT, Outcome
+from httpd.control.wire import DONE, TIMED_OUT, Outcome
 
 
 @dataclass(slots=True)
@@ -25,6 +26,18 @@ class Waits:
     def add(self, done: Callable[[], Outcome | None], reply: Reply, deadline: float) -> None:
         """Answer `reply` as soon as `done` has an outcome, at the latest at `deadline` (monotonic seconds)."""
         self._waits.append(_Wait(done, reply, deadline))
+
+    def behind(self, reply: Reply, ready: Callable[[], bool], seconds: float = 1.0) -> Reply:
+        """A reply that passes a good outcome on as soon as it is `ready`, and after so many seconds in any case."""
+
+        def later(outcome: Outcome) -> None:
+            if outcome.code != DONE:
+                reply(outcome)
+                return
+            until = time.monotonic() + seconds
+            self.add(lambda: outcome if ready() or time.monotonic() >= until else None, reply, until)
+
+        return later
 
     @property
     def deadline(self) -> float:

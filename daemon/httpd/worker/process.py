@@ -226,6 +226,7 @@ class _Worker:
             case {"do": "standby", "keep": list() as keep}:
                 self._order.shares.leave(self._order.slot)
                 self._loop.stand_by(frozenset(str(text) for text in keep))
+                self._tell({"event": "standing"})
             case {"do": "resume"}:
                 self._loop.resume()
                 self._begin_to_accept()
@@ -257,6 +258,7 @@ class _Worker:
         if self._order.shares.bell in self._context.handlers:
             self._context.forget(self._order.shares.bell)
         self._loop.drain(seconds, lambda acceptor: acceptor.address.text in texts)
+        self._tell({"event": "standing"})
 
     def _reopen(self, specs: list[str], fds: list[int]) -> None:
         """Swap log files; the master hears of it when all sinks have written what they held before."""

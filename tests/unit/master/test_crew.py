@@ -14,7 +14,7 @@ import pytest
 from httpd.config import schema
 from httpd.config.schema import Server, Timeouts
 from httpd.master.children import GRACE_SECONDS, KILL_SECONDS, LONG_LIFE, Event, State
-from httpd.master.generations import Generation, Stage
+from httpd.master.generations import Generation, Stage, handed_over
 from httpd.system import pairs
 from httpd.system.children import ExitStatus
 from unit.master.fakes import Worker, World, make_world
@@ -648,3 +648,21 @@ def test_the_worker_is_told_of_its_place_among_those_who_share(world: World, sta
     assert [order["leave"] for order in old.told()] == [False]
     world.crew.drain(generation)
     assert [order["leave"] for order in world.at(1).told()] == [True]
+
+
+def test_the_hand_over_is_over_when_every_old_worker_has_said_so(world: World, staffed: Staffed) -> None:
+    generation = staffed(2)
+    workers = [world.at(0), world.at(1)]
+    assert handed_over(world.crew.generations)  # it is no old one
+    world.crew.stand_by(generation, [])
+    assert not handed_over(world.crew.generations)
+    workers[0].say("standing")
+    assert not handed_over(world.crew.generations)
+    workers[1].say("standing")
+    assert handed_over(world.crew.generations)
+    world.crew.resume(generation)
+    world.crew.stand_by(generation, [])
+    assert not handed_over(world.crew.generations)  # what was said before counts no more
+    for worker in workers:
+        worker.end(0)
+    assert handed_over(world.crew.generations)
