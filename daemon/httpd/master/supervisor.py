@@ -92,9 +92,7 @@ class Supervisor:
         self.crew.observer = self.reloads
         self._since, self._born = time.time(), time.monotonic()
         self._waits = Waits()
-        self._reopening = Reopening(
-            self.crew, self.errors, self._poller, self._handlers, self._waits, self._reopened
-        )
+        self._reopening = Reopening(self.crew, self.errors, self._poller, self._handlers, self._waits, self._reopened)
         self._start_until = time.monotonic() + patience
         self._start_again = _NEVER
         self.ending = Ending(self.crew, self.reloads, self._waits, notifier, self.errors, str(run_dir.path))
