@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from live.client import Client
 from live.conftest import Connect, needs_root
 from live.daemon import HTTPD_CTL, PATIENCE, Daemon, Place, environment, eventually
 
@@ -199,18 +200,29 @@ def test_clients_that_say_nothing_and_never_read_hold_nobody_up(server: Daemon, 
         assert connect().get("/a").body == b"the a"
 
 
-def test_restart_keeps_the_socket_and_the_pid(place: Place, daemon: Daemon, connect: Connect) -> None:
+@pytest.fixture
+def own(place: Place, daemon: Daemon) -> Daemon:
+    """A server that one test may restart."""
     place.write("www/a", b"the a")
     daemon.configure(_SITE)
-    daemon.start()
+    return daemon.start()
+
+
+def _serves(own: Daemon) -> None:
+    """Asks this one: `connect` would ask the server that the file shares."""
+    with Client(("127.0.0.1", own.port)) as client:
+        assert client.get("/a").body == b"the a"
+
+
+def test_restart_keeps_the_socket_and_the_pid(own: Daemon) -> None:
     for _ in range(2):
-        before = daemon.workers()
-        done = daemon.ctl("restart")
+        before = own.workers()
+        done = own.ctl("restart")
         assert done.returncode == 0, done
-        assert daemon.status()["pid"] == daemon.pid
-        assert not set(before) & set(daemon.workers())
-        assert daemon.listeners() == [f"127.0.0.1:{daemon.port}"]
-        assert connect().get("/a").body == b"the a"
+        assert own.status()["pid"] == own.pid
+        assert not set(before) & set(own.workers())
+        assert own.listeners() == [f"127.0.0.1:{own.port}"]
+        _serves(own)
 
 
 def _restart_beside(daemon: Daemon, act: Callable[[], object]) -> None:
@@ -228,54 +240,42 @@ def _restart_beside(daemon: Daemon, act: Callable[[], object]) -> None:
     assert [outcome["code"] for outcome in outcomes] == [0]
 
 
-def test_commands_during_a_restart_wait_for_its_end(place: Place, daemon: Daemon, connect: Connect) -> None:
-    place.write("www/a", b"the a")
-    daemon.configure(_SITE)
-    daemon.start()
+def test_commands_during_a_restart_wait_for_its_end(own: Daemon) -> None:
     answers: list[object] = []
 
     def ask() -> None:
         with contextlib.suppress(ValueError):  # the program that it had reached ended before it had answered
-            answers.append(daemon.call("status"))
+            answers.append(own.call("status"))
 
     for _ in range(3):
-        _restart_beside(daemon, ask)
+        _restart_beside(own, ask)
     assert answers
-    assert connect().get("/a").body == b"the a"
+    _serves(own)
 
 
-def test_signals_during_a_restart_do_not_end_it(place: Place, daemon: Daemon, connect: Connect) -> None:
-    place.write("www/a", b"the a")
-    daemon.configure(_SITE)
-    daemon.start()
+def test_signals_during_a_restart_do_not_end_it(own: Daemon) -> None:
     for _ in range(3):
-        _restart_beside(daemon, lambda: daemon.signal("USR1"))
-    assert connect().get("/a").body == b"the a"
+        _restart_beside(own, lambda: own.signal("USR1"))
+    _serves(own)
 
 
-def test_a_restart_that_could_not_bind_is_refused(place: Place, daemon: Daemon, connect: Connect) -> None:
-    place.write("www/a", b"the a")
-    daemon.configure(_SITE)
-    daemon.start()
-    daemon.expect("restart refused")
+def test_a_restart_that_could_not_bind_is_refused(own: Daemon) -> None:
+    own.expect("restart refused")
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
         other.listen()
-        daemon.configure(_SITE, listen=f'["127.0.0.1:0", "127.0.0.1:{other.getsockname()[1]}"]')
-        done = daemon.ctl("restart")
+        own.configure(_SITE, listen=f'["127.0.0.1:0", "127.0.0.1:{other.getsockname()[1]}"]')
+        done = own.ctl("restart")
     assert (done.returncode, "Address already in use" in done.stderr) == (1, True)
-    assert connect().get("/a").body == b"the a"
+    _serves(own)
 
 
-def test_restart_with_a_broken_file_is_refused(place: Place, daemon: Daemon, connect: Connect) -> None:
-    place.write("www/a", b"the a")
-    daemon.configure(_SITE)
-    daemon.start()
-    daemon.expect("restart refused")
-    daemon.configure("broken")
-    done = daemon.ctl("restart")
+def test_restart_with_a_broken_file_is_refused(own: Daemon) -> None:
+    own.expect("restart refused")
+    own.configure("broken")
+    done = own.ctl("restart")
     assert done.returncode == 1
-    assert connect().get("/a").body == b"the a"
+    _serves(own)
 
 
 def test_a_silent_client_is_dropped(silent: socket.socket) -> None:
