@@ -138,7 +138,7 @@ class Crew:
             case {"event": "standing"}:
                 child.standing = True
             case {"event": "awake"}:
-                self._watch.rouse(time.monotonic())
+                self._watch.attend(time.monotonic())
             case {"event": "listener"}:
                 revive(generation.listeners, self._errors)
             case {"event": "leaving"} if child.state in IN_OFFICE:
@@ -192,10 +192,8 @@ class Crew:
         # It has not died of the last SIGKILL: it hangs in the kernel, on a dead disk, say.  Its place need not wait.
         for slot in generation.slots:
             if slot.child is child and len(generation.extra) < len(generation.slots):
-                slot.child = None
+                generation.set_aside(slot)
                 slot.died(time.monotonic(), 0.0, jitter())
-                generation.shares.leave(slot.number)
-                generation.extra.append(child)
                 slot.last_exit = f"{child.failure or 'told to go'}; does not end by SIGKILL: it hangs in the kernel"
                 assert self.observer is not None
                 self.observer.worker_lost(generation, slot.last_exit, crashed=False)

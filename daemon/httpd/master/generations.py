@@ -67,6 +67,13 @@ class Generation:
         """How many slots have a worker that serves."""
         return sum(1 for slot in self.slots if slot.child is not None and slot.child.state is State.SERVING)
 
+    def set_aside(self, slot: Slot) -> None:
+        """Take the slot from its child, which goes on without one."""
+        if slot.child is not None:
+            self.shares.leave(slot.number)
+            self.extra.append(slot.child)
+            slot.child = None
+
     def take_board(self) -> int:
         """A free place on the scoreboard, wiped."""
         board = self.boards.pop(0) if self.boards else -1

@@ -55,12 +55,9 @@ class Listener:
         """Close the master's copies; remove a unix socket that is still ours."""
         for sock in self.sockets:
             sock.close()
-        if self.inode is not None:
-            path = self.endpoints[0].path
+        if self.inode is not None and not self.astray:
             with contextlib.suppress(OSError):
-                status = os.lstat(path)
-                if (status.st_dev, status.st_ino) == self.inode:
-                    Path(path).unlink()
+                Path(self.endpoints[0].path).unlink()
 
     def revive(self) -> list[str]:
         """Make those sockets listen again that were shut down; returns their names.  Raises OSError."""

@@ -49,9 +49,7 @@ class Recycling:
         """Give the child's slot to a new worker; the child goes on without a slot."""
         for slot in generation.slots:
             if slot.child is child:
-                generation.shares.leave(slot.number)
-                slot.child = None
-                generation.extra.append(child)
+                generation.set_aside(slot)
                 slot.restarts += 1
                 self._losses.note(child, reason)
                 if generation.stage is Stage.ACTIVE:

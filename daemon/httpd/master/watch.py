@@ -56,12 +56,8 @@ class Watch:
         if generation.config.timeouts.heartbeat:
             self.due = min(self.due, now + min(_SOON, _interval(generation)))
 
-    def rouse(self, now: float) -> None:
-        """A worker says that it is awake."""
-        self.attend(now)
-
     def attend(self, now: float) -> None:
-        """Look at workers again, and let go of the listeners."""
+        """Look at workers again, as one of them says that it is awake, and wait for no listener any more."""
         if self._unattended:
             self._slept += now - self._asleep_since
             self.due = min(self.due, now + self._soon)

@@ -221,7 +221,7 @@ def test_nobody_looks_at_those_who_sleep(ward: Ward) -> None:
     ward.look(4)
     assert ward.watch.due == NEVER
     assert ward.wake(1)
-    ward.watch.rouse(1500.0)
+    ward.watch.attend(1500.0)
     assert ward.watch.due == 1502.0
     assert not ward.wake(1)  # it need not be said twice
     ward.look(502)
@@ -249,7 +249,7 @@ def test_who_hangs_as_soon_as_it_wakes_up_is_found(ward: Ward) -> None:
     ward.child(0)
     ward.lull(0)
     assert ward.wake(0)
-    ward.watch.rouse(5000.0)
+    ward.watch.attend(5000.0)
     ward.look_until(4000 + 1.5 * PATIENCE + 4)
     assert ward.hung[0][1].startswith("hangs: ")
 
@@ -259,7 +259,7 @@ def test_time_in_which_nobody_looked_is_no_silence(ward: Ward) -> None:
     ward.child(0)
     ward.lull(0)
     assert ward.wake(0)
-    ward.watch.rouse(5000.0)
+    ward.watch.attend(5000.0)
     ward.look_until(4000 + PATIENCE - 0.1)
     assert ward.hung == []
 
@@ -270,7 +270,7 @@ def test_a_message_in_vain(ward: Ward) -> None:
     ward.wake(0)
     ward.look(2)
     for _ in range(10):
-        ward.watch.rouse(1002.5)
+        ward.watch.attend(1002.5)
     assert ward.watch.due == 1004.0
 
 
