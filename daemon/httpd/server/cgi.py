@@ -1,0 +1,132 @@
+"""`CGIHTTPRequestHandler`: which requests are for scripts, and whether there is a script to run.
+
+The class is gone from Python 3.15; this one stays.  What runs a script is another module's business: `run_script`.
+"""
+
+from __future__ import annotations
+
+import os
+import urllib.parse
+from collections.abc import Callable
+from http import HTTPStatus
+from typing import Any
+
+from httpd.server.simple import SimpleHTTPRequestHandler
+
+# run_script(handler, path of the script in the URL, its file, the rest of the path, the query): answers.
+run_script: Callable[[Any, str, str, str, str], None] | None = None
+
+nobody: int | None = None
+
+
+class CGIHTTPRequestHandler(SimpleHTTPRequestHandler):
+    """Serves files, and runs the scripts in `cgi_directories`.  POST is for scripts only."""
+
+    cgi_directories = ["/cgi-bin", "/htbin"]  # noqa: RUF012 - appended to at run time by some
+    have_fork = hasattr(os, "fork")
+    rbufsize = 0
+
+    cgi_info: tuple[str, str]
+
+    def do_POST(self) -> None:  # noqa: N802
+        """Run a script."""
+        if self.is_cgi():
+            self.run_cgi()
+        else:
+            self.send_error(HTTPStatus.NOT_IMPLEMENTED, "Can only POST to CGI scripts")
+
+    def send_head(self) -> Any:
+        """Run a script, or go on as with any file."""
+        if self.is_cgi():
+            return self.run_cgi()
+        return SimpleHTTPRequestHandler.send_head(self)
+
+    def is_cgi(self) -> bool:
+        """Whether the path leads into one of `cgi_directories`; if so, sets `cgi_info` to (directory, rest).
+
+        Raises IndexError for a path that climbs above the root.
+        """
+        path = _url_collapse_path(self.path)
+        end = path.find("/", 1)
+        while end > 0:
+            if path[:end] in self.cgi_directories:
+                self.cgi_info = path[:end], path[end + 1 :]
+                return True
+            end = path.find("/", end + 1)
+        return False
+
+    def is_executable(self, path: str) -> bool:
+        """Whether a file may be executed."""
+        return executable(path)
+
+    def is_python(self, path: str) -> bool:
+        """Whether a name is that of a Python script."""
+        return os.path.splitext(path)[1].lower() in (".py", ".pyw")
+
+    def run_cgi(self) -> None:
+        """Find the script that `cgi_info` means, and run it."""
+        script, rest, query = self._find_script()
+        file = self.translate_path(script)
+        if not os.path.exists(file):
+            self.send_error(HTTPStatus.NOT_FOUND, f"No such CGI script ({script!r})")
+        elif not os.path.isfile(file):
+            self.send_error(HTTPStatus.FORBIDDEN, f"CGI script is not a plain file ({script!r})")
+        elif (self.have_fork or not self.is_python(script)) and not self.is_executable(file):
+            self.send_error(HTTPStatus.FORBIDDEN, f"CGI script is not executable ({script!r})")
+        elif run_script is None:
+            self.send_error(HTTPStatus.NOT_IMPLEMENTED, "CGI scripts can't be run by this version")
+        else:
+            run_script(self, script, file, rest, query)
+
+    def _find_script(self) -> tuple[str, str, str]:
+        """The path of the script in the URL, what follows it (PATH_INFO), and the query."""
+        directory, rest = self.cgi_info
+        path = directory + "/" + rest
+        end = path.find("/", len(directory) + 1)
+        while end >= 0 and os.path.isdir(self.translate_path(path[:end])):
+            directory, rest = path[:end], path[end + 1 :]
+            end = path.find("/", end + 1)
+        rest, _, query = rest.partition("?")
+        name, slash, info = rest.partition("/")
+        return directory + "/" + name, slash + info, query
+
+
+def _url_collapse_path(path: str) -> str:
+    """A URL path, decoded, without empty and dot segments; the query stays.
+
+    It always begins with "/", and the last segment, which may be empty, is set off by one more.  Raises IndexError for
+    a path that climbs above the root.
+    """
+    path, _, query = path.partition("?")
+    *parents, last = urllib.parse.unquote(path).split("/")
+    kept: list[str] = []
+    for segment in (*parents, last):
+        if segment == "..":
+            kept.pop()
+        elif segment not in ("", "."):
+            kept.append(segment)
+    tail = kept.pop() if last not in ("", ".", "..") else ""
+    if query:
+        tail += "?" + query
+    return "/" + "/".join(kept) + "/" + tail
+
+
+def nobody_uid() -> int:
+    """The number of the user nobody, -1 where there are no users."""
+    global nobody  # noqa: PLW0603 - http.server has it there
+    if nobody:
+        return nobody
+    try:
+        import pwd
+    except ImportError:
+        return -1
+    try:
+        nobody = pwd.getpwnam("nobody").pw_uid
+    except KeyError:
+        nobody = 1 + max(entry.pw_uid for entry in pwd.getpwall())
+    return nobody
+
+
+def executable(path: str) -> bool:
+    """Whether a file may be executed."""
+    return os.access(path, os.X_OK)
