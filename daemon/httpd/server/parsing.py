@@ -15,7 +15,7 @@ from __future__ import annotations
 import http.client
 import re
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from httpd.protocol import grammar
 from httpd.protocol.head import EMPTY_LINES
@@ -24,13 +24,11 @@ from httpd.server.headers import message_of
 from httpd.server.reader import CHUNKED, REQUEST_LINE, TUNNEL, RequestReader
 from httpd.server.streams import SocketWriter
 
-if TYPE_CHECKING:
-    from httpd.server.handler import BaseHTTPRequestHandler
-
+_EMPTY = (b"\r\n", b"\n")
 _FIELD_LINE = grammar.TOKEN + rb":" + grammar.FIELD_BYTES + rb"\r?\n"
 _whole_fields = re.compile(rb"((?:" + _FIELD_LINE + rb")*)\r?\n").match
 _field_line = re.compile(_FIELD_LINE).fullmatch
-_usual_line = re.compile(rb"([!-~]+) ([!-~]+) (HTTP/1\.[01])\r?\n").fullmatch
+_usual_line = re.compile(r"(([!-~]+) ([!-~]+) (HTTP/1\.[01]))\r?\n").fullmatch
 
 # The fields that say how a request goes on, in lower case; a line feed stands before the first line too.
 _decisive = re.compile(
@@ -38,7 +36,7 @@ _decisive = re.compile(
 ).findall
 
 
-def parse_request(handler: BaseHTTPRequestHandler) -> bool:
+def parse_request(handler: Any) -> bool:
     """Set command, path, request_version, headers and close_connection from `raw_requestline` and rfile.
 
     False when that can't be done; an error has been sent then, unless there was nothing to answer.
@@ -52,7 +50,8 @@ def parse_request(handler: BaseHTTPRequestHandler) -> bool:
         if reader.in_body:  # a loop of somebody else's has left a body unread: this is no request line
             handler.requestline = ""
             return False
-        _skip_empty_lines(handler, reader)
+        if handler.raw_requestline in _EMPTY:
+            _skip_empty_lines(handler, reader)
     if not _read_request_line(handler):
         return False
     try:
@@ -64,34 +63,31 @@ def parse_request(handler: BaseHTTPRequestHandler) -> bool:
         return False
 
 
-def _skip_empty_lines(handler: BaseHTTPRequestHandler, reader: RequestReader) -> None:
+def _skip_empty_lines(handler: Any, reader: RequestReader) -> None:
     """RFC 9112 2.2: some clients end a body with a line end that belongs to nothing."""
     for _ in range(EMPTY_LINES):
-        if handler.raw_requestline not in (b"\r\n", b"\n"):
-            return
         handler.raw_requestline = reader.readline(REQUEST_LINE)
+        if handler.raw_requestline not in _EMPTY:
+            return
 
 
 # The request line
 
 
-def _read_request_line(handler: BaseHTTPRequestHandler) -> bool:
-    raw = handler.raw_requestline
+def _read_request_line(handler: Any) -> bool:
+    raw = str(handler.raw_requestline, "latin-1")
     usual = _usual_line(raw)
     if usual is None:
-        return _read_odd_line(handler, str(raw, "latin-1").rstrip("\r\n"))
-    handler.requestline = line = raw.decode("latin-1").rstrip("\r\n")
-    handler.command, path, version = line.split(" ")
+        return _read_odd_line(handler, raw.rstrip("\r\n"))
+    handler.requestline, handler.command, path, version = usual.groups()
     handler.request_version = version
-    if path.startswith("//"):
-        path = "/" + path.lstrip("/")
-    handler.path = path
+    handler.path = "/" + path.lstrip("/") if path[:2] == "//" else path
     if version == "HTTP/1.1" and handler.protocol_version >= "HTTP/1.1":
         handler.close_connection = False
     return True
 
 
-def _read_odd_line(handler: BaseHTTPRequestHandler, line: str) -> bool:
+def _read_odd_line(handler: Any, line: str) -> bool:
     """All that http.server takes for a request line, and its words for what it does not."""
     handler.requestline = line
     words = line.split()
@@ -114,7 +110,7 @@ def _read_odd_line(handler: BaseHTTPRequestHandler, line: str) -> bool:
     return True
 
 
-def _read_version(handler: BaseHTTPRequestHandler, version: str) -> bool:
+def _read_version(handler: Any, version: str) -> bool:
     """RFC 9112 2.3, with what http.server allows beyond it: several digits."""
     name, _, number = version.partition("/")
     parts = number.split(".")
@@ -138,7 +134,7 @@ def _read_version(handler: BaseHTTPRequestHandler, version: str) -> bool:
 # The fields
 
 
-def _read_fields(handler: BaseHTTPRequestHandler, reader: RequestReader | None) -> bytes | None:
+def _read_fields(handler: Any, reader: RequestReader | None) -> bytes | None:
     """The checked field lines; None when an error was sent.  Raises ProtocolError for a malformed line."""
     if handler.request_version == "HTTP/0.9":  # has none, and its client waits
         return b""
@@ -148,7 +144,7 @@ def _read_fields(handler: BaseHTTPRequestHandler, reader: RequestReader | None) 
     return _read_lines(handler, longest, most) if block is None else block
 
 
-def _read_lines(handler: BaseHTTPRequestHandler, longest: int, most: int) -> bytes | None:
+def _read_lines(handler: Any, longest: int, most: int) -> bytes | None:
     lines: list[bytes] = []
     while True:
         line = handler.rfile.readline(longest + 1)
@@ -156,7 +152,7 @@ def _read_lines(handler: BaseHTTPRequestHandler, longest: int, most: int) -> byt
             explain = f"got more than {longest} bytes when reading header line"
             handler.send_error(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "Line too long", explain)
             return None
-        if line in (b"\r\n", b"\n", b""):
+        if line in _EMPTY or not line:
             return b"".join(lines)
         if len(lines) == most:
             explain = f"got more than {most} headers"
@@ -167,10 +163,11 @@ def _read_lines(handler: BaseHTTPRequestHandler, longest: int, most: int) -> byt
         lines.append(line)
 
 
-def _take_fields(handler: BaseHTTPRequestHandler, reader: RequestReader | None, block: bytes) -> bool:
+def _take_fields(handler: Any, reader: RequestReader | None, block: bytes) -> bool:
     """The fields, and what they mean for the connection."""
+    block = b"\n" + block
     handler.headers = message_of(block, handler.MessageClass)
-    found = _decisive(b"\n" + block.lower()) if block else None
+    found = _decisive(block.lower())
     if not found:
         _begin_body(handler, reader, TUNNEL if handler.command == "CONNECT" else 0)
         return True
@@ -194,11 +191,11 @@ def _take_fields(handler: BaseHTTPRequestHandler, reader: RequestReader | None, 
             handler.close_connection = False
     _begin_body(handler, reader, length)
     if fields.get(b"expect") == b"100-continue" and modern and handler.request_version >= "HTTP/1.1":
-        return handler.handle_expect_100()
+        return bool(handler.handle_expect_100())
     return True
 
 
-def _begin_body(handler: BaseHTTPRequestHandler, reader: RequestReader | None, length: int) -> None:
+def _begin_body(handler: Any, reader: RequestReader | None, length: int) -> None:
     if reader is not None:
         wfile: Any = handler.wfile
         reader.begin_body(length, wfile if type(wfile) is SocketWriter else None)

@@ -2,16 +2,17 @@
 
 Rules:
 
-- Each is a file that can be read like any other, because subclasses of `SimpleHTTPRequestHandler` do so, and ends where
-  what was announced ends, however long the file has become meanwhile.
+- Each is a file that can be read like any other, because subclasses of `SimpleHTTPRequestHandler` do so.  Slices end
+  where what was announced ends, however long the file has become meanwhile.
 - `send_to` has the kernel copy (sendfile) where the way to the client allows it.
+- A buffer and all that belongs to it are made only for who reads: most files are never read here.
 """
 
 from __future__ import annotations
 
 import io
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from httpd.protocol.messages import FileBody, MultiBody
@@ -19,21 +20,76 @@ from httpd.server.streams import SocketWriter
 from httpd.server.writer import ResponseWriter
 
 
-class ServedFile(io.BufferedReader):
-    """A whole file, of `size` bytes when its head was sent."""
+class ServedFile:
+    """An open file, `stat` when it was opened.  All else is asked of an `io.BufferedReader`, made then."""
 
-    size = 0
+    __slots__ = ("_fd", "_file", "name", "stat")
+
+    def __init__(self, fd: int, name: str, stat: os.stat_result) -> None:
+        self._fd = fd
+        self._file: io.BufferedReader | None = None
+        self.name = name
+        self.stat = stat
 
     def send_to(self, writer: Any) -> bool:
-        """Send what was not read yet.  False: nothing was sent, copy the bytes."""
-        offset = self.tell()
-        return _send(writer, self.fileno(), offset, max(self.size - offset, 0))
+        """Send what was not read yet, as much as there was when it was opened.  False: nothing was, copy the bytes."""
+        offset = 0 if self._file is None else self._file.tell()
+        return _send(writer, self._fd, offset, max(self.stat.st_size - offset, 0))
+
+    def _opened(self) -> io.BufferedReader:
+        file = self._file
+        if file is None:
+            if self._fd < 0:
+                raise ValueError("I/O operation on closed file")
+            file = self._file = open(self._fd, "rb", closefd=False)  # noqa: SIM115 - `close` closes it
+        return file
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return getattr(self._opened(), name)
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        return self._opened().read(size)
+
+    def __iter__(self) -> Iterator[bytes]:
+        return iter(self._opened())
+
+    def __next__(self) -> bytes:
+        return next(self._opened())
+
+    def fileno(self) -> int:
+        if self._fd < 0:
+            raise ValueError("I/O operation on closed file")
+        return self._fd
+
+    @property
+    def closed(self) -> bool:
+        return self._fd < 0
+
+    def close(self) -> None:
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            if self._file is not None:
+                self._file.close()
+            os.close(fd)
+
+    __del__ = close
+
+    def __enter__(self) -> ServedFile:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+io.BufferedIOBase.register(ServedFile)
 
 
 class Slice(io.RawIOBase):
     """`length` bytes of an open file from `offset` on.  Closes the file."""
 
-    def __init__(self, file: io.BufferedReader, offset: int, length: int) -> None:
+    def __init__(self, file: ServedFile, offset: int, length: int) -> None:
         super().__init__()
         self._file = file
         self._offset = offset
@@ -48,9 +104,10 @@ class Slice(io.RawIOBase):
     def readinto(self, buffer: Any, /) -> int:
         view = memoryview(buffer)
         size = min(len(view), self._end - self._offset)
-        done = os.preadv(self._file.fileno(), [view[:size]], self._offset) if size else 0
-        self._offset += done
-        return done
+        piece = os.pread(self._file.fileno(), size, self._offset) if size else b""
+        view[: len(piece)] = piece
+        self._offset += len(piece)
+        return len(piece)
 
     def send_to(self, writer: Any) -> bool:
         """The same as for a whole file."""
@@ -68,7 +125,7 @@ class Slice(io.RawIOBase):
 class Parts(io.RawIOBase):
     """A multipart/byteranges body over one open file.  Closes the file."""
 
-    def __init__(self, file: io.BufferedReader, parts: Sequence[bytes | FileBody]) -> None:
+    def __init__(self, file: ServedFile, parts: Sequence[bytes | FileBody]) -> None:
         super().__init__()
         self._file = file
         self._left = list(reversed(parts))
@@ -100,7 +157,7 @@ class Parts(io.RawIOBase):
         super().close()
 
 
-def part_of(file: io.BufferedReader, body: FileBody | MultiBody) -> Slice | Parts:
+def part_of(file: ServedFile, body: FileBody | MultiBody) -> Slice | Parts:
     """The stretch or the stretches of a file that `protocol.narrow` has chosen."""
     if isinstance(body, MultiBody):
         return Parts(file, body.parts)

@@ -199,12 +199,12 @@ class RequestReader:
 
     def readline(self, size: int | None = -1, /) -> bytes:
         """A line, at most `size` bytes of it."""
-        if size == REQUEST_LINE and self.in_body and self._at_end():
+        if self.in_body and size == REQUEST_LINE and self._at_end():
             self.discard(0)
-        if self._chunks is not None and self._raw is None:
-            self._raw = True
         if not self.in_body:
-            self._touched = True
+            return self._head_line(self._left if size is None or size < 0 else size)
+        if self._raw is None:
+            self._raw = True
         limit = self._left if size is None or size < 0 else min(size, self._left)
         pieces = []
         while limit > 0:
@@ -215,9 +215,21 @@ class RequestReader:
             limit -= len(piece)
             if end >= 0 or limit <= 0 or not self._fill():
                 break
-        line = pieces[0] if len(pieces) == 1 else b"".join(pieces)
-        if not line and not self.in_body:
-            self._touched = False
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    def _head_line(self, size: int) -> bytes:
+        start = self._position
+        end = self._buffer.find(b"\n", start)
+        while end < 0:
+            seen = len(self._buffer) - start
+            if seen >= size or not self._fill():
+                end = len(self._buffer) - 1  # as far as it goes
+                break
+            start = 0
+            end = self._buffer.find(b"\n", seen)
+        line = self._buffer[self._position : min(end + 1, self._position + size)]
+        self._position += len(line)
+        self._touched = bool(line)
         return line
 
     def readinto(self, buffer: Any, /) -> int:

@@ -31,6 +31,7 @@ _QUEUE = 5  # http.server's request_queue_size
 _LONG_QUEUE = 1024  # where nobody has set it: with 5, who comes in a crowd waits a second for the next SYN
 _AT_ONCE = 64  # connections that are accepted before `service_actions` gets its turn
 _HANDSHAKE = 10.0  # seconds
+_get_request = socketserver.TCPServer.get_request  # not there any more where the daemon drives the servers
 _LEFT = (BrokenPipeError, ConnectionResetError, ConnectionAbortedError)
 
 
@@ -62,6 +63,17 @@ class HTTPServer(socketserver.TCPServer):
         finally:
             self.request_queue_size = _QUEUE
 
+    def get_request(self) -> Any:
+        """Accept a connection."""
+        listener = self.socket
+        if type(listener) is not socket.socket or socketserver.TCPServer.get_request is not _get_request:
+            return super().get_request()
+        fd, address = listener._accept()  # type: ignore[attr-defined]
+        request = socket.socket(self.address_family, self.socket_type, listener.proto, fileno=fd)
+        if listener.gettimeout() and socket.getdefaulttimeout() is None:
+            request.setblocking(True)
+        return request, address
+
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Print the traceback of what a handler raised; not of a client that is gone."""
         error = sys.exc_info()[1]
@@ -76,26 +88,26 @@ class ThreadingHTTPServer(socketserver.ThreadingMixIn, HTTPServer):
 
     daemon_threads = True
     _crew: Crew | None = None
-    _serving = False
+    _poller: Any = None  # while `serve_forever` runs
 
     def serve_forever(self, poll_interval: float = 0.5) -> None:
         """Serve until `shutdown`."""
-        self._serving = True
+        poller = select.poll()
+        with contextlib.suppress(ValueError, OSError):  # no socket: somebody else drives it
+            poller.register(self.fileno(), select.POLLIN)
+            self._poller = poller
         try:
             super().serve_forever(poll_interval)
         finally:
-            self._serving = False
+            self._poller = None
 
     def _handle_request_noblock(self) -> None:
         super()._handle_request_noblock()  # type: ignore[misc]
-        if self._serving:
-            poller = select.poll()
-            with contextlib.suppress(OSError, ValueError):  # closed meanwhile: serve_forever finds out
-                poller.register(self.fileno(), select.POLLIN)
-                for _ in range(_AT_ONCE):
-                    if self._BaseServer__shutdown_request or not poller.poll(0):  # type: ignore[attr-defined]
-                        break
-                    super()._handle_request_noblock()  # type: ignore[misc]
+        if self._poller is not None:
+            for _ in range(_AT_ONCE):
+                if self._BaseServer__shutdown_request or not self._poller.poll(0):  # type: ignore[attr-defined]
+                    break
+                super()._handle_request_noblock()  # type: ignore[misc]
 
     def process_request(self, request: Any, client_address: Any) -> None:
         """Have a thread go on with it."""
@@ -196,6 +208,8 @@ def _name_of(host: Any) -> str:
 
 def _is_gone(request: Any) -> bool:
     """Whether the client has hung up.  A handler's own connections, to other servers, break as well."""
+    if type(request) is Exchange:  # the daemon knows, and to ask for its socket would take it over
+        return False
     try:
         number = request.fileno()
     except (OSError, AttributeError):

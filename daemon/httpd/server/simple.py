@@ -17,6 +17,7 @@ import html
 import io
 import os
 import posixpath
+import re
 import stat
 import sys
 import time
@@ -29,11 +30,14 @@ from typing import Any
 from httpd.protocol.dates import parse_date
 from httpd.protocol.messages import FileBody, MultiBody, Response, Validators
 from httpd.protocol.narrow import narrow
+from httpd.server import mounted
 from httpd.server.handler import BaseHTTPRequestHandler, __version__
 from httpd.server.parts import Parts, ServedFile, Slice, part_of
 
-_READ = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0)  # does nothing to files, and does not wait in a FIFO
+_READ = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK  # does nothing to files, and does not wait in a FIFO
 _FOLDER = object()
+# No escapes, no query, no dots or slashes that mean something: a path that stands for itself.
+_plain_path = re.compile(r"(?:/[A-Za-z0-9_-][A-Za-z0-9_.-]*)+").fullmatch
 
 
 class SimpleHTTPRequestHandler(BaseHTTPRequestHandler):
@@ -56,9 +60,11 @@ class SimpleHTTPRequestHandler(BaseHTTPRequestHandler):
         self, *args: Any, directory: Any = None,
         extra_response_headers: Mapping[str, str] | Iterable[tuple[str, str]] | None = None, **kwargs: Any,
     ) -> None:  # fmt: skip
-        self.directory = os.fspath(os.getcwd() if directory is None else directory)
+        if directory is None:
+            directory = mounted.root_for(args[0] if args else kwargs.get("request"))
+        self.directory: str = os.fspath(directory)
         extra = extra_response_headers or ()
-        self.extra_response_headers = tuple(extra.items() if isinstance(extra, Mapping) else extra)
+        self.extra_response_headers = tuple(extra.items() if isinstance(extra, Mapping) else extra) if extra else ()
         super().__init__(*args, **kwargs)
 
     def do_GET(self) -> None:  # noqa: N802
@@ -81,9 +87,8 @@ class SimpleHTTPRequestHandler(BaseHTTPRequestHandler):
 
         Returns a file to copy to the client and to close, or None when everything is sent.
         """
-        exchange = self._exchange
-        if exchange is not None and getattr(exchange.mount, "directory", None) is not None:
-            return self._respond_by_mount()  # type: ignore[attr-defined]
+        if self._exchange is not None and mounted.follows(self, SimpleHTTPRequestHandler):
+            return mounted.send_head(self, SimpleHTTPRequestHandler)
         path = self.translate_path(self.path)
         file = _open(path)
         if file is _FOLDER:
@@ -130,16 +135,14 @@ class SimpleHTTPRequestHandler(BaseHTTPRequestHandler):
 
     def _send_file_head(self, file: ServedFile, kind: str) -> ServedFile | Slice | Parts | None:
         """304, 206, 416 or 200 for an open file; None when there is nothing to copy."""
-        seen = os.fstat(file.fileno())
-        headers = self.headers
-        if "If-Modified-Since" in headers and "If-None-Match" not in headers and _unchanged(
-            headers["If-Modified-Since"], seen.st_mtime
-        ):  # fmt: skip
+        seen = file.stat
+        given = self.headers.get
+        since = given("If-Modified-Since")
+        if since is not None and given("If-None-Match") is None and _unchanged(since, seen.st_mtime):
             self.send_response(HTTPStatus.NOT_MODIFIED)
             self.end_headers()
             return None
-        file.size = seen.st_size
-        if self.command == "GET" and "Range" in headers:
+        if given("Range") is not None and self.command == "GET":
             part = self._narrow(file, kind, seen)
             if part.status != HTTPStatus.OK:
                 return self._send_part_head(file, part, seen)
@@ -162,9 +165,9 @@ class SimpleHTTPRequestHandler(BaseHTTPRequestHandler):
     def _narrow(self, file: ServedFile, kind: str, seen: os.stat_result) -> Response:
         """What Range makes of a 200; If-Range counts, other preconditions are none of http.server's."""
         asked = {
-            name.lower().encode(): str(self.headers[name]).strip().encode("latin-1", "replace")
+            name.lower().encode(): value.strip().encode("latin-1", "replace")
             for name in ("Range", "If-Range")
-            if name in self.headers
+            if (value := self.headers.get(name)) is not None
         }
         whole = Response(
             200, [(b"Content-type", kind.encode("latin-1", "replace"))], FileBody(file.fileno(), 0, seen.st_size),
@@ -209,17 +212,22 @@ class SimpleHTTPRequestHandler(BaseHTTPRequestHandler):
 
         Of a whole URL, as proxies are sent it, the path counts (RFC 9112 3.2.2).
         """
+        if _plain_path(path) and os.path is posixpath and self.directory[-1:] not in ("", "/"):
+            return self.directory + path
+        path = path.split("?", 1)[0].split("#", 1)[0]
         if path[:1] != "/" and path[:8].lower().startswith(("http://", "https://")):
             path = "/" + path.split("://", 1)[1].partition("/")[2]
-        path = path.split("?", 1)[0].split("#", 1)[0]
         slash = path.rstrip().endswith("/")
         if "%" in path:
             path = _unquote(path)
+        names = [name for name in posixpath.normpath(path).split("/") if name and name not in (os.curdir, os.pardir)]
         found = self.directory
-        for name in posixpath.normpath(path).split("/"):
-            # A name that means something else to the system's own idea of paths is left out.
-            if name and name not in (os.curdir, os.pardir) and not os.path.dirname(name):
-                found = os.path.join(found, name)
+        if os.path is posixpath:
+            found = posixpath.join(found, *names)
+        else:
+            for name in names:
+                if not os.path.dirname(name):  # "c:\\..", which means something else than a name there, is left out
+                    found = os.path.join(found, name)
         return found + "/" if slash else found
 
     def copyfile(self, source: Any, outputfile: Any) -> None:
@@ -235,37 +243,39 @@ class SimpleHTTPRequestHandler(BaseHTTPRequestHandler):
         path = os.fspath(path)
         extension = posixpath.splitext(path)[1]
         known = self.extensions_map
-        for form in (extension, extension.lower()):
-            if form in known:
-                return known[form]
-        import mimetypes
-
-        guess = getattr(mimetypes, "guess_file_type", mimetypes.guess_type)(path)[0]
-        return guess or self.default_content_type
-
-
-def _opener(path: str, flags: int) -> int:
-    return os.open(path, flags | _READ)
+        if extension in known:
+            return known[extension]
+        folded = extension.lower()
+        if folded in known:
+            return known[folded]
+        return _guess(path, extension, folded) or self.default_content_type
 
 
 def _open(path: str) -> Any:
     """The file at `path`, _FOLDER, or None for what can't be served."""
     try:
-        raw = io.FileIO(path, "rb", opener=_opener)
-    except IsADirectoryError:
-        return _FOLDER
+        fd = os.open(path, _READ)
     except PermissionError:  # one may well go into a folder that can't be listed
         return _FOLDER if os.path.isdir(path) else None
     except (OSError, ValueError):  # ValueError: NUL, or no name at all in the file system's encoding
         return None
-    try:
-        return ServedFile(raw) if stat.S_ISREG(os.fstat(raw.fileno()).st_mode) else _refuse(raw)
-    except OSError:
-        return _refuse(raw)
+    file = ServedFile(fd, path, os.fstat(fd))
+    mode = stat.S_IFMT(file.stat.st_mode)
+    if mode == stat.S_IFREG:
+        return file
+    file.close()
+    return _FOLDER if mode == stat.S_IFDIR else None
 
 
-def _refuse(raw: io.FileIO) -> None:
-    raw.close()
+def _guess(path: str, extension: str, folded: str) -> str | None:
+    """The type for a name as `mimetypes` has it, which other code may have added to."""
+    import mimetypes
+
+    usual = folded not in mimetypes.suffix_map and extension not in mimetypes.encodings_map
+    if usual and mimetypes.inited:  # what guess_type would come to
+        return mimetypes.types_map.get(extension) or mimetypes.types_map.get(folded)
+    guess: str | None = getattr(mimetypes, "guess_file_type", mimetypes.guess_type)(path)[0]
+    return guess
 
 
 def _unchanged(since: str, mtime: float) -> bool:

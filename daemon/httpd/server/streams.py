@@ -23,6 +23,7 @@ from httpd.server.reader import RequestReader
 
 _DISCARDED = 64 * 1024  # bytes of a body that are read for nothing to keep a connection
 _MORE = getattr(socket, "MSG_MORE", 0)
+_TCP, _NODELAY = int(socket.IPPROTO_TCP), int(socket.TCP_NODELAY)
 _final_head = re.compile(rb"HTTP/1\.. [2-9]").match
 
 
@@ -127,8 +128,10 @@ io.BufferedIOBase.register(SocketWriter)  # one in all but its finalizer, which 
 
 def no_delay(request: Any) -> None:
     """Send small packets at once (tcp(7)); whatever is no TCP socket is left alone."""
-    with contextlib.suppress(OSError, AttributeError):
-        request.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    try:  # noqa: SIM105 - suppress() costs as much as the call
+        request.setsockopt(_TCP, _NODELAY, 1)
+    except (OSError, AttributeError):
+        pass
 
 
 def reader_of(request: Any, rbufsize: int) -> Any:
