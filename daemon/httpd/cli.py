@@ -24,6 +24,7 @@ from httpd import __version__
 from httpd.config import schema
 from httpd.config.folder import folder_config
 from httpd.config.load import Loaded
+from httpd.config.script import script_config
 from httpd.control.commands import nobody
 from httpd.control.ctl import write_line
 from httpd.master.listeners import Listener
@@ -34,6 +35,7 @@ from httpd.worker import checker
 EXIT_OK, EXIT_USAGE, EXIT_UNAVAILABLE, EXIT_DEFECT, EXIT_NO_PERMISSION, EXIT_CONFIG = 0, 64, 69, 70, 77, 78
 _INHERITED = "HTTPD_INHERITED"  # what is handed over a restart, as JSON
 _LOCK_SECONDS = 2.0  # a start waits so long for a master that is just going
+_MOST_WORKERS = 64
 _IN_USE_SECONDS = 2.0  # ... and for the addresses that its workers still hold
 
 
@@ -47,7 +49,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="httpd",
         description="Serve folders over HTTP: those of a configuration file, or one folder at once.",
-        epilog="httpd-ctl controls a running server: status, reload, stop and more.",
+        epilog="httpd run SCRIPT runs a script that makes its own HTTPServer. "
+        "httpd-ctl controls a running server: status, reload, stop and more.",
     )
     parser.add_argument("folder", nargs="?", metavar="FOLDER", help="folder to serve; default: the current one")
     parser.add_argument("-c", "--config", metavar="FILE", help="serve by this configuration file")
@@ -69,7 +72,39 @@ class _Plan:
     folder: str  # the folder that the command was given in
 
 
+def _run_parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="httpd run",
+        description="Run a script that makes its own HTTPServer as a daemon, with workers, reload, limits and logs.",
+    )
+    parser.add_argument("--workers", type=_positive, default=1, metavar="N",
+                        help="processes that run the script; what it keeps in memory is each one's own")  # fmt: skip
+    parser.add_argument("-l", "--listen", metavar="ADDR", action="append", default=[],
+                        help="listen here in place of the script's first address")  # fmt: skip
+    parser.add_argument("--tls-cert", metavar="FILE", default="", help="speak TLS with this certificate chain (PEM)")
+    parser.add_argument("--tls-key", metavar="FILE", default="", help="its key, where it is not in the same file")
+    parser.add_argument("-d", "--daemon", action="store_true", help="detach; return when the workers are ready")
+    parser.add_argument("script", metavar="SCRIPT", help="the script")
+    parser.add_argument("arguments", metavar="ARGS", nargs=argparse.REMAINDER, help="its arguments")
+    parser.set_defaults(config=None, folder=None, check=False)
+    return parser
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or not 1 <= int(text) <= _MOST_WORKERS:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number from 1 to {_MOST_WORKERS}")
+    return int(text)
+
+
 def _plan(options: argparse.Namespace) -> _Plan:
+    if hasattr(options, "script"):
+        here = os.getcwd()
+        if options.tls_key and not options.tls_cert:
+            raise SystemExit(_complain("--tls-key needs --tls-cert", EXIT_USAGE))
+        tls = (_whole(options.tls_cert), _whole(options.tls_key))
+        listen = [_absolute(address) for address in options.listen]
+        source = functools.partial(_script, options.script, options.arguments, listen, options.workers, tls, here)
+        return _Plan(source, source, options.script, here)
     if options.config is not None:
         path = os.path.abspath(options.config)
         return _Plan(checker.from_file(options.config), checker.from_file(path), options.config, _here())
@@ -77,6 +112,10 @@ def _plan(options: argparse.Namespace) -> _Plan:
     listen = [_absolute(address) for address in options.listen]
     source = functools.partial(_folder, folder, listen)
     return _Plan(source, source, folder, _here())
+
+
+def _whole(name: str) -> str:
+    return os.path.abspath(name) if name else ""
 
 
 def _here() -> str:
@@ -95,10 +134,17 @@ def _folder(folder: str, listen: Sequence[str]) -> Loaded:
     return Loaded(folder_config(folder, listen))
 
 
+def _script(
+    script: str, arguments: Sequence[str], listen: Sequence[str], workers: int, tls: tuple[str, str], folder: str
+) -> Loaded:
+    return Loaded(script_config(script, arguments, listen=listen, workers=workers, tls=tls, folder=folder))
+
+
 def main(wakeup: signals.Wakeup, arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit code.  `wakeup` has taken the signals already."""
+    given = sys.argv[1:] if arguments is None else list(arguments)
     parser = _parser()
-    options = parser.parse_args(arguments)
+    options = _run_parser().parse_args(given[1:]) if given[:1] == ["run"] else parser.parse_args(given)
     if options.config is not None and (options.folder or options.listen):
         parser.error("FOLDER and --listen do not go with --config")
     if options.check and options.config is None:
@@ -108,7 +154,7 @@ def main(wakeup: signals.Wakeup, arguments: Sequence[str] | None = None) -> int:
         plan = _plan(options)
     except OSError as error:
         return _complain(f"the current folder can't be read: {error.strerror}", EXIT_CONFIG)
-    verdict = checker.run(plan.source, wakeup)
+    verdict = checker.run(plan.source, wakeup, imports=options.check)
     if verdict is None:
         return _interrupted(options, wakeup)
     if verdict.problems or verdict.config is None:

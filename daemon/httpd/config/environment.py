@@ -33,11 +33,17 @@ _LOG_WORDS = ("", "-", "syslog", "journal")
 def check_environment(loaded: Loaded, *, who: str) -> list[ConfigError]:
     """Whether this process reaches every folder and file that is served.  who: its user's name."""
     found = _Findings(loaded)
+    if loaded.config.script is not None:
+        found.add("SCRIPT", *file_obstacle(loaded.config.script.path, who))
     for vhost in loaded.config.vhosts:
         for mount in vhost.mounts:
             if isinstance(mount, schema.Directory):
                 obstacle = folder_obstacle(mount.root, who, listing=mount.settings.listing)
                 found.add(_root_key(loaded, mount), *obstacle)
+            if isinstance(mount, schema.Directory | schema.Handler):
+                for index, entry in enumerate(mount.pythonpath):
+                    check = file_obstacle if os.path.isfile(entry) else folder_obstacle  # a zip archive, or a folder
+                    found.add(f"{mount.key}.pythonpath[{index}]", *check(entry, who))
         for owner, settings in _owners(vhost):
             for status, path in settings.error_pages.items():
                 key, file = _origin(loaded, vhost, owner, f"error_pages.{status}")
@@ -53,6 +59,7 @@ def check_machine(loaded: Loaded, euid: int) -> list[ConfigError]:
     else:
         _check_own_identity(loaded.config.server, euid, found)
     _check_control_group(loaded.config.server, euid, found)
+    _check_threads(loaded.config, found)
     for index, address in enumerate(loaded.config.server.listen):
         found.add(f"server.listen[{index}]", *_address_obstacle(address))
     _check_logs(loaded, found)
@@ -145,6 +152,14 @@ def _check_own_identity(server: schema.Server, euid: int, found: _Findings) -> N
         elif gid != os.getegid():
             message = f"only root can run workers with the group {server.group!r}"
             found.add("server.group", message, "leave it out, or start the server as root")
+
+
+def _check_threads(config: schema.Config, found: _Findings) -> None:
+    for vhost in config.vhosts:
+        for mount in vhost.mounts:
+            if isinstance(mount, schema.Handler) and mount.threads > config.server.threads:
+                message = f"{mount.threads} is more than server.threads, which is {config.server.threads}"
+                found.add(f"{mount.key}.threads", message, "raise server.threads, or leave it out")
 
 
 def _check_control_group(server: schema.Server, euid: int, found: _Findings) -> None:

@@ -29,9 +29,9 @@ def folder_config(
     euid = os.geteuid() if euid is None else euid
     environ = os.environ if environ is None else environ
     problems: list[ConfigError] = []
-    here = _current_folder()
+    here = current_folder()
     root = _root(folder, here, problems)
-    addresses = _addresses(listen or (DEFAULT_LISTEN,), here, problems)
+    addresses = addresses_of(listen or (DEFAULT_LISTEN,), here, problems)
     if problems:
         raise ConfigErrors(problems)
     settings = schema.Settings(listing=True)
@@ -41,7 +41,8 @@ def folder_config(
     return schema.Config(
         path="",
         server=schema.Server(
-            listen=addresses, user=_owner(root) if euid == 0 else "", run_dir=_run_dir(root, addresses, euid, environ)
+            listen=addresses, user=owner_of(root) if euid == 0 else "",
+            run_dir=run_dir_of("\n".join((root, *(address.text for address in addresses))), euid, environ),
         ),
         timeouts=schema.Timeouts(),
         limits=schema.Limits(connections=min(limits.connections, room)),
@@ -50,7 +51,8 @@ def folder_config(
     )
 
 
-def _current_folder() -> str:
+def current_folder() -> str:
+    """The current folder.  Raises ConfigErrors when it can't be read."""
     try:
         return os.getcwd()
     except OSError as error:
@@ -70,7 +72,8 @@ def _root(folder: str, here: str, problems: list[ConfigError]) -> str:
     return ""
 
 
-def _addresses(listen: Sequence[str], here: str, problems: list[ConfigError]) -> tuple[schema.Address, ...]:
+def addresses_of(listen: Sequence[str], here: str, problems: list[ConfigError]) -> tuple[schema.Address, ...]:
+    """The values of --listen; what is wrong with them is added to `problems`."""
     addresses: dict[str, schema.Address] = {}
     for text in listen:
         try:
@@ -81,17 +84,17 @@ def _addresses(listen: Sequence[str], here: str, problems: list[ConfigError]) ->
     return tuple(addresses.values())
 
 
-def _owner(root: str) -> str:
+def owner_of(path: str) -> str:
+    """Whom workers run as that serve `path`: its owner, or nobody where that is root or has no name."""
     try:
-        uid = os.stat(root).st_uid
+        uid = os.stat(path).st_uid
         return pwd.getpwuid(uid).pw_name if uid else "nobody"
     except (OSError, KeyError):
         return "nobody"
 
 
-def _run_dir(root: str, listen: Sequence[schema.Address], euid: int, environ: Mapping[str, str]) -> str:
-    """One for each folder and address, also for root: serving a folder must not meet the system's httpd."""
-    what = "\n".join((root, *(address.text for address in listen)))
+def run_dir_of(what: str, euid: int, environ: Mapping[str, str]) -> str:
+    """One for each folder and address, or script, also for root: serving it must not meet the system's httpd."""
     if euid == 0:
         return f"{default_run_dir('', 0, environ)}-{name_hash(what)}"
     return default_run_dir(what, euid, environ)

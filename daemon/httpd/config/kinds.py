@@ -152,7 +152,42 @@ class MapOf(msgspec.Struct, frozen=True):
         }
 
 
-Kind = Scalar | AddressKind | ListOf | MapOf
+class AnyTable(msgspec.Struct, frozen=True):
+    """A table of whatever TOML can hold, but for dates and times, which do not travel."""
+
+    noun: str = "a table"
+    example: str = '{ directory = "/srv/hooks" }'
+
+    def read(self, value: object, place: Place) -> object:
+        if not isinstance(value, dict):
+            error = wrong_type(self.noun, value, self.example)
+            place.report(error.message, error.hint)
+            return INVALID
+        bad = [name for name in value if not name.isidentifier()]
+        for name in bad:
+            place.child(name).report(f"{shown(name)} is no name of an argument", "letters, digits and _ only")
+        return INVALID if bad or not _travels(value, place) else value
+
+    @property
+    def json(self) -> Json:
+        return {"type": "object"}
+
+
+def _travels(value: object, place: Place) -> bool:
+    if isinstance(value, dict):
+        found = [_travels(element, place.child(name)) for name, element in value.items()]  # all, to report all
+        return all(found)
+    if isinstance(value, list):
+        found = [_travels(element, place.child(index)) for index, element in enumerate(value)]
+        return all(found)
+    if isinstance(value, str | bool | float) or (isinstance(value, int) and -(2**63) <= value < 2**64):
+        return True
+    what = "a number that is too large" if isinstance(value, int) else "a date or time"
+    place.report(f"{what} can't be given to a handler", "write it as text, in quotes")
+    return False
+
+
+Kind = Scalar | AddressKind | ListOf | MapOf | AnyTable
 
 
 def boolean() -> Scalar:

@@ -12,6 +12,8 @@ Rules:
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 
 # Whom workers run as when the master is root and the file names nobody: the first that exists.
@@ -65,6 +67,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     body_memory: int = 64 * 1024
     connections: int = 10_000
     detached: int = 256
+    queue: int = 1000
     generations: int = 4
     file_cache: int = 64 * 1024**2
 
@@ -99,6 +102,19 @@ class Mount(msgspec.Struct, frozen=True, tag_field="kind"):
 
 class Directory(Mount, frozen=True, tag="directory"):
     root: str = ""
+    handler: str = ""  # "module:name" of a SimpleHTTPRequestHandler; "" is none
+    pythonpath: tuple[str, ...] = ()
+
+
+class Handler(Mount, frozen=True, tag="handler"):
+    target: str = ""  # "module:name", called with (request, client_address, server)
+    options: dict[str, Any] = {}  # keyword arguments for it
+    server: str = "http.server:ThreadingHTTPServer"
+    threads: int = 0  # 0 means: all that the worker has
+    strip_prefix: bool = False
+    stream: bool = False
+    http11: bool = False
+    pythonpath: tuple[str, ...] = ()
 
 
 class Redirect(Mount, frozen=True, tag="redirect"):
@@ -111,7 +127,17 @@ class Vhost(msgspec.Struct, frozen=True, kw_only=True):
     names: tuple[str, ...] = ()  # lower case, no trailing dot; "*.example.org" is a wildcard
     listen: tuple[str, ...] = ()  # texts of server.listen; () means all
     settings: Settings
-    mounts: tuple[Directory | Redirect, ...] = ()  # the vhost's own root is the mount "/" of kind directory
+    mounts: tuple[Directory | Handler | Redirect, ...] = ()  # the vhost's own root is the mount "/" of kind directory
+
+
+class Script(msgspec.Struct, frozen=True):
+    """What `httpd run` runs; paths are absolute."""
+
+    path: str
+    arguments: tuple[str, ...] = ()
+    folder: str = "/"  # the current one of the script
+    certificate: str = ""  # PEM files; "" means: no TLS, but for what the script does itself
+    key: str = ""
 
 
 class Config(msgspec.Struct, frozen=True, kw_only=True):
@@ -121,3 +147,4 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     limits: Limits
     log: Log
     vhosts: tuple[Vhost, ...]
+    script: Script | None = None  # in the place of vhosts

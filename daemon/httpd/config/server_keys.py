@@ -193,6 +193,12 @@ LIMITS = Table(
         ),
         Key("detached", integer(0, 1_000_000), "256", "Sockets per worker that handlers took over or stream on."),
         Key(
+            "queue",
+            integer(0, 1_000_000),
+            "1000",
+            "Requests per worker and handler that wait for a free thread; behind them 503 with Retry-After.",
+        ),
+        Key(
             "generations",
             integer(1, 100),
             "4",

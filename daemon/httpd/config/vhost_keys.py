@@ -5,7 +5,19 @@ from __future__ import annotations
 from httpd.config import grammar
 from httpd.config.errors import BadValueError, shown
 from httpd.config.keys import Key, Table
-from httpd.config.kinds import ACCESS_LOG, ADDRESS_TEXT, ListOf, MapOf, Scalar, boolean, choice, path, text
+from httpd.config.kinds import (
+    ACCESS_LOG,
+    ADDRESS_TEXT,
+    AnyTable,
+    ListOf,
+    MapOf,
+    Scalar,
+    boolean,
+    choice,
+    integer,
+    path,
+    text,
+)
 
 DIRECTORY_METHODS = ("GET", "HEAD", "OPTIONS")
 
@@ -125,6 +137,18 @@ DEFAULTS = Table(
 
 _MOUNT_PATH = text("a path", '"/downloads/"', grammar.mount_path, pattern="^/")
 
+_PYTHONPATH = Key(
+    "pythonpath",
+    ListOf(path('"/srv/myapp"'), "an array of paths", '["/srv/myapp"]'),
+    "[]",
+    "Folders in which its modules are looked for, before those of the interpreter.",
+)
+
+
+def _named(noun: str, example: str) -> Scalar:
+    return text(noun, example, grammar.object_name, pattern="^[^:]+:[^:]+$")
+
+
 DIRECTORY = Table(
     "directory",
     "A folder of files under a path.",
@@ -142,9 +166,66 @@ DIRECTORY = Table(
             "(the vhost's root + path)",
             "The folder. It replaces `path`, it is not added to it.",
         ),
+        Key(
+            "handler",
+            _named("a handler class", '"httpd.server:SimpleHTTPRequestHandler"'),
+            "(none)",
+            "A class derived from `SimpleHTTPRequestHandler` that answers, as `module:name`. Without a `directory` of "
+            "its own it serves `root`, by the settings here. See [handlers.md](handlers.md).",
+        ),
+        _PYTHONPATH,
         *SETTINGS,
     ),
-    later=("handler", *SETTINGS_LATER),
+    later=SETTINGS_LATER,
+    many=True,
+)
+
+HANDLER = Table(
+    "handler",
+    "Requests under a path are answered by a class written for `http.server`; see [handlers.md](handlers.md). Of the "
+    "settings, `methods` are looked at before it is asked, `headers` are added where it has not set them itself, "
+    "`error_pages` are for what the server answers in its place (405, 500, 503), and `access_log` is its own.",
+    (
+        Key("path", _MOUNT_PATH, "(required)", "The path it answers, as `path` of a directory.", True),
+        Key(
+            "class",
+            _named("a handler", '"myapp.hooks:WebhookHandler"'),
+            "(required)",
+            "What to call with `(request, client_address, server)`, as `module:name`: a class, a `functools.partial`, "
+            "a function that makes one. Imported by each worker after its start, so that a reload takes up new code.",
+            True,
+        ),
+        Key("options", AnyTable(), "{}", "Keyword arguments for it."),
+        Key(
+            "server",
+            _named("a server class", '"http.server:HTTPServer"'),
+            '"http.server:ThreadingHTTPServer"',
+            "The class of `self.server`. One that is not a `ThreadingMixIn`, as `http.server:HTTPServer`, gets one "
+            "request at a time in each worker.",
+        ),
+        Key(
+            "threads",
+            integer(0, 1024),
+            "0",
+            "How many of the worker's threads it may have at most; 1 is one request at a time, 0 is all.",
+        ),
+        Key("strip_prefix", boolean(), "false", "Whether `self.path` is without the mount's path."),
+        Key(
+            "stream",
+            boolean(),
+            "false",
+            "Whether the handler runs before the request's body is there and reads it from the client as it comes in.",
+        ),
+        Key(
+            "http11",
+            boolean(),
+            "false",
+            "Whether a class that says HTTP/1.0, the default of `http.server`, is answered as HTTP/1.1 and kept alive.",
+        ),
+        _PYTHONPATH,
+        *SETTINGS,
+    ),
+    later=SETTINGS_LATER,
     many=True,
 )
 
@@ -194,7 +275,7 @@ VHOST = Table(
         Key("root", path(), "(none)", "A folder of files for the path `/`: short for a directory with that path."),
         *SETTINGS,
     ),
-    (DIRECTORY, REDIRECT),
-    later=("cgi", "handler", *SETTINGS_LATER),
+    (DIRECTORY, HANDLER, REDIRECT),
+    later=("cgi", *SETTINGS_LATER),
     many=True,
 )

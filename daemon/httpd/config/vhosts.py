@@ -33,7 +33,8 @@ def build_vhost(table: Checked, defaults: schema.Settings, listen: Sequence[sche
     )
     if not (vhost.mounts or any(table.tables.values()) or table.broken & (MOUNT_TABLES | {"root"})):
         table.place.report(
-            "has neither `root` nor mounts", 'add root = "/srv/www", a [[vhost.directory]] or a [[vhost.redirect]]'
+            "has neither `root` nor mounts",
+            'add root = "/srv/www", a [[vhost.directory]], [[vhost.handler]] or [[vhost.redirect]]',
         )
     _check_paths(table)
     _check_methods(table)
@@ -52,8 +53,11 @@ def _vhost_listen(table: Checked, listen: Sequence[schema.Address] | None) -> tu
     return texts
 
 
-def _mounts(table: Checked, settings: schema.Settings) -> tuple[schema.Directory | schema.Redirect, ...]:
-    mounts: list[schema.Directory | schema.Redirect] = []
+_AnyMount = schema.Directory | schema.Handler | schema.Redirect
+
+
+def _mounts(table: Checked, settings: schema.Settings) -> tuple[_AnyMount, ...]:
+    mounts: list[_AnyMount] = []
     root: str | None = table.values.get("root")
     if root is not None:
         mounts.append(schema.Directory("/", table.place.key, settings, root))
@@ -64,7 +68,12 @@ def _mounts(table: Checked, settings: schema.Settings) -> tuple[schema.Directory
             folder = _default_root(table, directory, path)
         if path is not None and folder is not None:
             merged = merge(settings, directory.values)
-            mounts.append(schema.Directory(path, directory.place.key, merged, folder))
+            code = {name: directory.values[name] for name in ("handler", "pythonpath") if name in directory.values}
+            mounts.append(schema.Directory(path, directory.place.key, merged, folder, **code))
+    mounts += [
+        _handler(handler, settings)
+        for handler in table.tables.get("handler", ()) if not handler.broken & {"path", "class"}
+    ]  # fmt: skip
     for redirect in table.tables.get("redirect", ()):
         if not redirect.broken & {"from", "to"}:
             values = redirect.values
@@ -72,6 +81,12 @@ def _mounts(table: Checked, settings: schema.Settings) -> tuple[schema.Directory
             status = values.get("status", 308)
             mounts.append(schema.Redirect(values["from"], redirect.place.key, merged, values["to"], status))
     return tuple(mounts)
+
+
+def _handler(table: Checked, settings: schema.Settings) -> schema.Handler:
+    values = {name: value for name, value in table.values.items() if name in schema.Handler.__struct_fields__}
+    merged = merge(settings, table.values)
+    return schema.Handler(**{**values, "key": table.place.key, "settings": merged, "target": table.values["class"]})
 
 
 def _default_root(vhost: Checked, directory: Checked, path: str) -> str | None:
@@ -96,7 +111,7 @@ def _check_paths(table: Checked) -> None:
     taken: dict[str, Place] = {}
     if "root" in table.values or "root" in table.broken:
         taken["/"] = table.place.child("root")
-    for name, key in (("directory", "path"), ("redirect", "from")):
+    for name, key in (("directory", "path"), ("handler", "path"), ("redirect", "from")):
         for mount in table.tables.get(name, ()):
             if key in mount.values:
                 path = mount.values[key]
@@ -107,9 +122,13 @@ def _check_paths(table: Checked) -> None:
 
 
 def _check_methods(table: Checked) -> None:
-    """Methods that no mount they apply to can answer.  A vhost's may be for its redirects, which take any."""
-    only_directories = not table.tables.get("redirect") and not table.broken & MOUNT_TABLES
+    """Methods that no mount they apply to can answer.  A vhost's may be for its redirects and handlers, which take
+    any."""
+    others = table.tables.get("redirect") or table.tables.get("handler")
+    only_directories = not others and not table.broken & MOUNT_TABLES
     for part in ((table,) if only_directories else ()) + table.tables.get("directory", ()):
+        if "handler" in part.values:
+            continue
         for index, method in enumerate(part.values.get("methods", ())):
             if method not in DIRECTORY_METHODS:
                 part.place.child("methods").child(index).report(
@@ -117,7 +136,7 @@ def _check_methods(table: Checked) -> None:
                 )
 
 
-def _check_loops(table: Checked, mounts: Iterable[schema.Directory | schema.Redirect]) -> None:
+def _check_loops(table: Checked, mounts: Iterable[_AnyMount]) -> None:
     by_path = {same_path(mount.path): mount for mount in mounts}
     places = {redirect.place.key: redirect.place for redirect in table.tables.get("redirect", ())}
     for mount in by_path.values():
@@ -128,7 +147,7 @@ def _check_loops(table: Checked, mounts: Iterable[schema.Directory | schema.Redi
             )
 
 
-def _leads_back(start: schema.Redirect, by_path: dict[str, schema.Directory | schema.Redirect]) -> bool:
+def _leads_back(start: schema.Redirect, by_path: dict[str, _AnyMount]) -> bool:
     """Whether a client that follows `start` for its own path comes to `start` again."""
     target = start.to
     passed = set()
@@ -144,7 +163,7 @@ def _leads_back(start: schema.Redirect, by_path: dict[str, schema.Directory | sc
     return False
 
 
-def _match(path: str, by_path: dict[str, schema.Directory | schema.Redirect]) -> schema.Mount | None:
+def _match(path: str, by_path: dict[str, _AnyMount]) -> schema.Mount | None:
     candidate = same_path(path)
     while candidate not in by_path and candidate != "/":
         candidate = candidate.rpartition("/")[0] or "/"

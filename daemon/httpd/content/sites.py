@@ -32,7 +32,7 @@ M = TypeVar("M", bound=AnyMount)
 class Site(Generic[M]):
     """One vhost: its mounts, longest first, and the cached files of its directory mounts by path as sent."""
 
-    __slots__ = ("files", "log", "mounts", "name", "settings", "vhost")
+    __slots__ = ("files", "handlers", "has_handlers", "log", "mounts", "name", "settings", "vhost")
 
     def __init__(self, vhost: schema.Vhost, mounts: Iterable[M], log: AccessLog | None) -> None:
         self.vhost = vhost
@@ -41,6 +41,8 @@ class Site(Generic[M]):
         self.settings = vhost.settings
         self.mounts = sorted(mounts, key=lambda mount: len(mount.prefix), reverse=True)
         self.files: dict[bytes, Entry] = {}
+        self.has_handlers = any(getattr(mount, "runs_code", False) for mount in self.mounts)
+        self.handlers: dict[bytes, M | None] = {}  # by path as sent: the mount if it runs code, else None
 
     def route(self, path: bytes) -> M | None:
         """The mount for a normalized path."""
@@ -54,9 +56,10 @@ class Site(Generic[M]):
 class SiteTable(Generic[M]):
     """The sites that answer on one listener."""
 
-    __slots__ = ("_default", "_exact", "_wild", "by_field", "known")
+    __slots__ = ("_default", "_exact", "_wild", "by_field", "known", "number")
 
-    def __init__(self, sites: Sequence[Site[M]]) -> None:
+    def __init__(self, sites: Sequence[Site[M]], number: int = 0) -> None:
+        self.number = number  # of the listener
         self._exact: dict[bytes, Site[M]] = {}
         self._wild: list[tuple[bytes, Site[M]]] = []
         self._default = next((site for site in sites if not site.vhost.names), sites[0])
@@ -103,7 +106,11 @@ def build(
     for vhost in config.vhosts:
         mounts = [kinds[type(mount)](mount, log_of(mount.settings)) for mount in vhost.mounts]
         sites.append(Site(vhost, mounts, log_of(vhost.settings)))
+    if not sites:
+        return {}
     return {
-        address.text: SiteTable([site for site in sites if not site.vhost.listen or address.text in site.vhost.listen])
-        for address in config.server.listen
+        address.text: SiteTable(
+            [site for site in sites if not site.vhost.listen or address.text in site.vhost.listen], number
+        )
+        for number, address in enumerate(config.server.listen)
     }

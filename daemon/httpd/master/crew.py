@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Protocol
 
 from httpd.logs.errors import ErrorLog
-from httpd.master import heartbeat
+from httpd.master import heartbeat, scripts
 from httpd.master.children import GRACE_SECONDS, IN_OFFICE, Action, Child, Event, Slot, State, jitter
 from httpd.master.generations import Generation, Stage
 from httpd.master.losses import End, Losses
@@ -52,6 +52,7 @@ class Crew:
         self._watch = Watch(poller, handlers, errors, self._hangs)
         self.generations: list[Generation] = []
         self.observer: Observer | None = None
+        self.on_finished: Callable[[int], None] = lambda code: None  # a script has come to its end
         self.losses = Losses()
         self._recycling = Recycling(errors, self.losses, self.fill)
         self.strays: set[int] = set()  # other children of ours that are about to end
@@ -141,6 +142,10 @@ class Crew:
                 self._watch.attend(time.monotonic())
             case {"event": "listener"}:
                 revive(generation.listeners, self._errors)
+            case {"event": "bind"}:
+                scripts.bind(self.generations, generation, child, message, self._errors)
+            case {"event": "finished", "code": int() as code} if child.state in IN_OFFICE:
+                self.on_finished(code)
             case {"event": "leaving"} if child.state in IN_OFFICE:
                 self._errors.warning("worker was told to end from outside", worker=child.pid, slot=child.slot)
                 self._recycling.replace(generation, child, "told to end from outside")

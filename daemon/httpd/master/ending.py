@@ -15,7 +15,7 @@ from __future__ import annotations
 import os
 import time
 
-from httpd.control.commands import Reply
+from httpd.control.commands import Reply, nobody
 from httpd.control.wire import DONE, REFUSED, Outcome
 from httpd.logs.errors import ErrorLog
 from httpd.master.crew import Crew
@@ -50,6 +50,7 @@ class Ending:
         self._extend_at = _NEVER  # when the service manager is asked for more time
         self.stopping = False
         self.over = False
+        self.code = 0  # exit code, where a script has chosen one
 
     @property
     def due(self) -> float:
@@ -66,6 +67,13 @@ class Ending:
         """The listeners to go on with, when it is a restart that was asked for."""
         active = self._reloads.active
         return [*active.listeners, *self._fresh] if self._restart and active is not None else []
+
+    def script_ended(self, code: int) -> None:
+        """`httpd run`: the script came to its end in a worker, so all of them end, and so does the server."""
+        if not self.stopping:
+            self._errors.notice("the script has ended: stopping", code=code)
+            self.code = min(max(code, 0), 255)
+            self.stop(now=False, reply=nobody)
 
     def interrupt(self, reply: Reply) -> None:
         """INT: the first is a graceful stop, the second stops now."""

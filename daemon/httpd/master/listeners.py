@@ -38,6 +38,7 @@ class BindError(Exception):
         hint = f"; {own} of this server is in the way: use restart" if own and error.errno == errno.EADDRINUSE else ""
         # Without an errno (a path longer than a socket address) there is no strerror, only a text.
         super().__init__(f"cannot listen on {address}: {error.strerror or error}{hint}")
+        self.errno = error.errno or 0
         self.in_use = error.errno == errno.EADDRINUSE
         self.permission = error.errno in (errno.EACCES, errno.EPERM)
 

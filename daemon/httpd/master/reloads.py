@@ -203,8 +203,8 @@ class Reloads:
 
     # The test, and the reload
 
-    def run_check(self, done: Callable[[checker.Verdict], None]) -> None:
-        """Check the configuration in a child; `done` gets the verdict."""
+    def run_check(self, done: Callable[[checker.Verdict], None], *, imports: bool = False) -> None:
+        """Check the configuration in a child; `done` gets the verdict.  `imports`: and load the handlers."""
 
         def finished(verdict: checker.Verdict) -> None:
             self._check = None
@@ -213,7 +213,7 @@ class Reloads:
                 self._once_more()
 
         try:
-            judge = functools.partial(checker.check, self._source)
+            judge = functools.partial(checker.check, self._source, imports=imports)
             self._check = CheckProcess(judge, self._poller, self._handlers, finished, self._crew.strays)
         except OSError as error:
             done(checker.Verdict(problems=[f"cannot start the configuration check: {error.strerror}"]))
@@ -229,7 +229,7 @@ class Reloads:
             text = "\n".join(problems) or "the configuration is good"
             reply(Outcome(REFUSED if problems else DONE, text, {"problems": problems}))
 
-        self.run_check(done)
+        self.run_check(done, imports=True)
 
     def reload_for_good(self, reply: Reply) -> None:
         """The same; the reply waits until it can't be rolled back any more."""

@@ -17,7 +17,9 @@ from collections.abc import Callable
 from httpd.master.children import Child, Slot
 from httpd.master.generations import Generation
 from httpd.system import children, pairs, signals
-from httpd.worker.process import Order, work
+from httpd.worker.hosting import preload
+from httpd.worker.order import Order
+from httpd.worker.process import work
 
 _DUMP_LIMIT = 64 * 1024  # bytes; what a pipe holds
 
@@ -32,6 +34,7 @@ class Spawner:
 
     def spawn(self, generation: Generation, slot: Slot, now: float) -> Child:
         """Start a worker for `slot`.  Raises OSError."""
+        preload(generation.config)
         with contextlib.ExitStack() as always, contextlib.ExitStack() as undo:
             ours, theirs = pairs.control_pair()
             always.enter_context(theirs)

@@ -96,6 +96,7 @@ class Supervisor:
         self._start_until = time.monotonic() + patience
         self._start_again = _NEVER
         self.ending = Ending(self.crew, self.reloads, self._waits, notifier, self.errors, str(run_dir.path))
+        self.crew.on_finished = self.ending.script_ended
         self._tell_lost_at = 0.0  # monotonic seconds
         self._next_look = _NEVER  # for paths of unix sockets
         self._defects: deque[float] = deque(maxlen=_DEFECTS)  # when they happened (monotonic seconds)
@@ -138,7 +139,7 @@ class Supervisor:
             self._guarded(self._tick, now)
         self.control = self._endpoint.close(keep=self.ending.stays)
         self._writer.flush()
-        return self._code, self.ending.handed_on
+        return self._code or self.ending.code, self.ending.handed_on
 
     def _guarded(self, action: Callable[[Any], None], argument: int | float) -> None:
         """A defect costs what was being done, not the service; when there is no end of them it ends in order."""
@@ -262,8 +263,9 @@ class Supervisor:
         self.reloads.reload_for_good(reply)
 
     def hang_up(self, reply: Reply) -> None:
-        """HUP: a reload; but without a configuration file the terminal is gone, and with it who wanted the server."""
-        if self.reloads.active is not None and not self.reloads.active.config.path:
+        """HUP: a reload; but of a folder that is served the terminal is gone, and with it who wanted the server."""
+        active = self.reloads.active
+        if active is not None and not active.config.path and active.config.script is None:
             self.stop(now=False, reply=reply)
         else:
             self.reload(reply)

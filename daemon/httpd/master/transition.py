@@ -204,5 +204,8 @@ class Transition:
             for listener in self._fresh:
                 listener.close()
         else:
+            if generation.config.script is not None:  # what it has asked for since, and no other generation has
+                others = [other.listeners for other in self._crew.generations if other is not generation]
+                self._fresh = dropped(generation.listeners, [listener for found in others for listener in found])
             dismiss(self._crew, generation, self._fresh)
         self._ended(failure)

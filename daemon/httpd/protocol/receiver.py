@@ -24,6 +24,7 @@ class Phase(enum.Enum):
     IDLE = "idle"  # nothing of a next head has come
     HEAD = "head"
     BODY = "body"
+    HANDLER = "handler"  # the request is being answered elsewhere, nothing is on its way
     ANSWER = "answer"  # the response is on its way
     LINGER = "linger"  # our side is shut, the client's rest is read and dropped
 
@@ -33,6 +34,7 @@ ON_TIMEOUT: dict[Phase, int | None] = {
     Phase.IDLE: None,
     Phase.HEAD: 408,
     Phase.BODY: 408,
+    Phase.HANDLER: None,
     Phase.ANSWER: None,
     Phase.LINGER: None,
 }
@@ -42,6 +44,7 @@ ON_END_OF_INPUT: dict[Phase, int | None] = {
     Phase.IDLE: None,
     Phase.HEAD: 400,
     Phase.BODY: 400,
+    Phase.HANDLER: None,
     Phase.ANSWER: None,
     Phase.LINGER: None,
 }

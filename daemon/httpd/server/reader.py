@@ -106,6 +106,8 @@ class RequestReader:
 
     def discard(self, limit: int) -> bool:
         """Read the rest of the body, unless it is more than `limit` bytes; then go on to the next head."""
+        if self.in_body and self._chunks is None and self._left > limit:
+            return False
         while self.in_body and not self._at_end():
             if limit <= 0 or self._broken:
                 return False
@@ -304,8 +306,8 @@ class RequestReader:
         request = self._request
         request.settimeout(0.0)
         with contextlib.suppress(BlockingIOError, BadBody):
-            while self.in_body and not self._at_end() and self._fill():  # mostly all of it is here
-                self._take(TUNNEL)
+            while self.in_body and not self._at_end() and self.read1():  # mostly all of it is here
+                pass
         if self._ended or (self.in_body and self._at_end()):
             return
         request.shutdown(socket.SHUT_WR)

@@ -98,8 +98,8 @@ class Acceptor:
             return True  # that one client is gone: ECONNABORTED, EPROTO, ENETDOWN ...
         context.accepted += 1
         os.set_blocking(fd, False)
-        client = peer[0].encode() if isinstance(peer, tuple) else b"unix:"
-        self._begin(PlainConnection(context, fd, client, self._port, self._tables))
+        client, address = (peer[0].encode(), peer) if isinstance(peer, tuple) else (b"unix:", ("", 0))
+        self._begin(PlainConnection(context, fd, client, self._port, self._tables, address))
         return True
 
     def _begin(self, connection: PlainConnection) -> None:

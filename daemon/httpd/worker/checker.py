@@ -99,9 +99,9 @@ def finish(report: bytes) -> Verdict:
         return Verdict(problems=["the configuration check died"])
 
 
-def run(source: Source, wakeup: signals.Wakeup | None = None) -> Verdict | None:
+def run(source: Source, wakeup: signals.Wakeup | None = None, *, imports: bool = False) -> Verdict | None:
     """Check and wait for the outcome, at most `SECONDS`.  None: `wakeup` was told to end meanwhile."""
-    pid, reader = start(functools.partial(check, source))
+    pid, reader = start(functools.partial(check, source, imports=imports))
     report = bytearray()
     until = time.monotonic() + SECONDS
     told: list[str] = []
@@ -130,8 +130,11 @@ def run(source: Source, wakeup: signals.Wakeup | None = None) -> Verdict | None:
     return verdict
 
 
-def check(source: Source) -> Verdict:
-    """The check itself.  Gives up the caller's privileges: only for a process that exits afterwards."""
+def check(source: Source, *, imports: bool = False) -> Verdict:
+    """The check itself.  Gives up the caller's privileges: only for a process that exits afterwards.
+
+    `imports`: load the handlers too, which runs their code.  At a start and a reload the first worker does so.
+    """
     try:
         loaded = source()
     except ConfigErrors as errors:
@@ -150,9 +153,18 @@ def check(source: Source) -> Verdict:
         return Verdict(problems=[f"{config.path or 'httpd'}: {error}"])
     who = identity.user if identity is not None else str(os.geteuid())
     problems = [str(problem) for problem in check_environment(loaded, who=who)]
+    if not problems and imports:
+        problems = _import_problems(config)
     if problems:
         return Verdict(problems=problems)
     return Verdict(config=config, identity=identity, endpoints=endpoints)
+
+
+def _import_problems(config: schema.Config) -> list[str]:
+    """What a worker would say of the handlers."""
+    from httpd.worker.hosting import try_mounts
+
+    return [f"{config.path}: {line}" for line in try_mounts(config)]
 
 
 def touch_logs(configs: Iterable[schema.Config]) -> Verdict:

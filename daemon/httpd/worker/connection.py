@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import os
 import time
+from typing import Any
 
 from httpd.content.cache import Entry
 from httpd.content.sites import SiteTable
@@ -52,11 +53,15 @@ class _Talk:
 class Connection(Peer):
     """A client that speaks HTTP, from accept to close.  `on_input` is for who extends it."""
 
-    __slots__ = ("_client", "_close", "_log", "_port", "_request", "_tables", "_talk")
+    __slots__ = ("_client", "_close", "_log", "_peer", "_port", "_request", "_tables", "_talk")
 
-    def __init__(self, context: Context, fd: int, client: bytes, port: int, tables: SiteTable[Mount]) -> None:
+    def __init__(
+        self, context: Context, fd: int, client: bytes, port: int, tables: SiteTable[Mount], peer: Any = ("", 0)
+    ) -> None:
+        """`client` is the client's address for logs, `peer` as `accept` gives it, `port` the one that it came to."""
         super().__init__(context, fd)
         self._client = client
+        self._peer = peer
         self._port = port
         self._tables = tables
         self._talk: _Talk | None = None

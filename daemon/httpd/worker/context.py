@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import Protocol
+from typing import Any, Protocol
 
 from httpd.config import schema
 from httpd.content.cache import FileCache
@@ -13,6 +13,8 @@ from httpd.logs.errors import ErrorLog
 from httpd.protocol.messages import HeadLimits
 from httpd.protocol.plain import plain_head
 from httpd.protocol.writer import Preambles
+from httpd.server.exchange import Driver
+from httpd.system.bell import Bell
 from httpd.system.poller import Poller
 from httpd.worker.exchange import Responder
 
@@ -40,13 +42,36 @@ class Watched(Protocol):
     def answer(self, plain: re.Match[bytes]) -> None: ...
 
 
+class Dispatching(Driver, Protocol):
+    """What runs handlers, as the loop and its connections see it."""
+
+    active: int
+    bell: Bell
+    closed: bool
+    look_at: float
+
+    def lead(self, loop: Callable[[], bool]) -> None: ...
+
+    def submit(self, exchange: Any, mount: Any, /) -> None: ...
+
+    def tend(self, now: float) -> float: ...
+
+    def run_quick(self) -> bool: ...
+
+    def collect(self) -> None: ...
+
+    def look(self, now: float) -> None: ...
+
+    def oversee(self, now: float) -> None: ...
+
+
 class Context:
     """One per worker.  `now` (monotonic seconds) and `wall` (seconds since the epoch) are those of the loop's round."""
 
     __slots__ = (
-        "accepted", "asked", "connections", "dirty", "draining", "errors", "files", "handlers", "head_limits",
-        "idle_seconds", "limits", "listener_lost", "log", "now", "paused", "plain", "poller", "preambles", "requests",
-        "responder", "round", "sending", "timeouts", "wall",
+        "accepted", "asked", "connections", "dirty", "dispatch", "draining", "errors", "files", "handlers",
+        "head_limits", "idle_seconds", "limits", "listener_lost", "log", "now", "paused", "plain", "poller",
+        "preambles", "requests", "responder", "round", "sending", "timeouts", "wall",
     )  # fmt: skip
 
     def __init__(
@@ -70,6 +95,7 @@ class Context:
         self.files = FileCache(limits.file_cache)
         self.log: AccessLog | None = None  # for what can't be given to a site
         self.responder = Responder(self.files, errors)
+        self.dispatch: Dispatching | None = None  # where there are handlers
         self.listener_lost = listener_lost
         self.draining = False  # every answer is the last of its connection
         self.idle_seconds = config.timeouts.keepalive  # how long a connection may wait for its next request

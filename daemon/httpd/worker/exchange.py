@@ -55,6 +55,12 @@ class Mount(Protocol):
     def load(self, path: bytes, wall: float, now: float) -> cache.Entry | None: ...
 
 
+class RefusingMount(Mount, Protocol):
+    """A mount in whose place the server answers now and then."""
+
+    def refusal(self, status: int) -> Response: ...
+
+
 @dataclass(slots=True)
 class Reply:
     """What goes out: status, fields without those of the connection, the body in parts, and who logs it.
@@ -123,11 +129,17 @@ class Responder:
         if not NARROWING.isdisjoint(request.fields):
             response, made = self._narrow(request, response, wall), None
         if response.status >= 400 and not response.length:
-            self._add_page(response, settings)
+            self.add_page(response, settings)
         reply = self._reply(request, response, log)
         if made is not None:
             reply.rest = made.tail[: made.head]
         return reply
+
+    def refuse(self, mount: RefusingMount, status: int, *, head_only: bool = False) -> Reply:
+        """The server's own answer in the place of a mount's: 405, 500 or 503, with the mount's error page."""
+        response = mount.refusal(status)
+        self.add_page(response, mount.settings)
+        return self._reply_to(response, mount.log, head_only=head_only)
 
     def _answer(self, site: Site[Mount], request: Request, wall: float, now: float) -> _Answer:
         if request.method not in KNOWN_METHODS:
@@ -159,7 +171,7 @@ class Responder:
             os.close(fd)
         return narrowed
 
-    def _add_page(self, response: Response, settings: schema.Settings) -> None:
+    def add_page(self, response: Response, settings: schema.Settings) -> None:
         known = {name.lower() for name, _ in response.fields}
         response.fields += [
             (name.encode(), value.encode("latin-1")) for name, value in settings.headers.items()
@@ -183,11 +195,14 @@ class Responder:
         response.fields.append((b"Content-Type", b"text/html; charset=utf-8"))
 
     def _reply(self, request: Request, response: Response, log: AccessLog | None) -> Reply:
+        return self._reply_to(response, log, head_only=request.method == b"HEAD")
+
+    def _reply_to(self, response: Response, log: AccessLog | None, *, head_only: bool) -> Reply:
         reply = Reply(response.status, response.fields, close=response.close, log=log)
         body = response.body
         parts = body.parts if isinstance(body, MultiBody) else [body]
         reply.length = sum(len(part) if isinstance(part, bytes) else part.length for part in parts)
-        if request.method == b"HEAD" or response.status in (204, 304):
+        if head_only or response.status in (204, 304):
             drop(body)
         else:
             reply.parts = [part for part in parts if part]

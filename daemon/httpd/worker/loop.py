@@ -20,7 +20,7 @@ import time
 from collections.abc import Callable, Container
 
 from httpd.worker.acceptor import Acceptor
-from httpd.worker.context import Context
+from httpd.worker.context import Context, Dispatching
 from httpd.worker.scoreboard import Presence
 
 _DRAIN_IDLE = 1.0  # seconds an idle connection is kept while draining, for a request that may be on its way
@@ -56,8 +56,8 @@ class Loop:
         self._next_sweep = 0.0
         self._drain_ends = _NEVER
 
-    def run(self) -> None:
-        """The loop itself."""
+    def run(self) -> bool:
+        """The loop itself.  False: this thread was relieved in the middle of a handler, and another one runs it."""
         context = self._context
         poll, handlers = context.poller.poll, context.handlers
         self._tell_time()
@@ -74,16 +74,23 @@ class Loop:
                         self._defect(fd, error)
             if context.asked:
                 self._answer()
-            if context.paused:
-                self._resume(now)
-            if now >= self._next_sweep:
-                self._sweep(now)
-            if events and self._next_report == _NEVER:
-                self._next_report = now + _REPORT
-            elif now >= self._next_report:
-                self.report()
+            if context.dispatch is not None and not self._attend(context.dispatch, now):
+                return False
+            self._look_around(now, busy=bool(events))
             if self._leaving and self._has_left(now):
                 break
+        return True
+
+    def _look_around(self, now: float, *, busy: bool) -> None:
+        """What is due at the end of a round; `busy`: something happened in it."""
+        if self._context.paused:
+            self._resume(now)
+        if now >= self._next_sweep:
+            self._sweep(now)
+        if busy and self._next_report == _NEVER:
+            self._next_report = now + _REPORT
+        elif now >= self._next_report:
+            self.report()
 
     def _begin_round(self, timeout: float) -> float:
         """Look at the clocks; `timeout` is how long the poller was to wait at most."""
@@ -101,8 +108,21 @@ class Loop:
             context.preambles.at(int(wall))
         return now
 
+    def _attend(self, dispatch: Dispatching, now: float) -> bool:
+        """Handlers: what they have to say, those that take long, those that are quick.  False: see `run`."""
+        try:
+            dispatch.collect()
+            if now >= dispatch.look_at:
+                dispatch.look(now)
+            return dispatch.run_quick()
+        except Exception as error:
+            self._context.errors.error("defect while serving a handler", exception=error)
+            return True
+
     def _has_left(self, now: float) -> bool:
-        return not self._context.connections or now >= self._drain_ends
+        dispatch = self._context.dispatch
+        idle = not self._context.connections and (dispatch is None or not dispatch.active)
+        return idle or now >= self._drain_ends
 
     def _answer(self) -> None:
         """Answer the plain requests of this round: all were read before the first file is looked at."""
@@ -132,6 +152,8 @@ class Loop:
             until = self._next_sweep
         for acceptor in self._acceptors if context.paused else ():
             until = min(until, acceptor.due)
+        if context.dispatch is not None:
+            until = min(until, context.now + context.dispatch.tend(context.now))
         self._presence.asleep()
         return -1 if until == _NEVER else max(0.0, until - context.now)
 
@@ -151,6 +173,8 @@ class Loop:
                 connection.sweep(now)
             except Exception as error:
                 self._defect(fd, error)
+        if context.dispatch is not None:
+            context.dispatch.oversee(now)
         if context.dirty or len(context.connections) != open_before:
             self._next_report = now
 

@@ -145,7 +145,7 @@ class Peer:
     @property
     def busy(self) -> bool:
         """Whether the client has begun a request, or waits for the rest of an answer."""
-        return self._phase in (Phase.HEAD, Phase.BODY, Phase.ANSWER)
+        return self._phase in (Phase.HEAD, Phase.BODY, Phase.HANDLER, Phase.ANSWER)
 
     def _measure_output(self) -> None:
         """Begin to measure how fast the client takes an answer."""

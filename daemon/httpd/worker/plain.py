@@ -22,20 +22,23 @@ from httpd.protocol.head import parse, parse_loose
 from httpd.protocol.messages import FileBody
 from httpd.protocol.writer import CLOSE, OPEN
 from httpd.system.poller import IN
-from httpd.worker.connection import Connection
+from httpd.worker.handling import HandlingConnection
 from httpd.worker.peer import RECV
 from httpd.worker.sender import FAILED, GATHER
 
 _read, _write, _writev = os.read, os.write, os.writev  # looked up once
 
 
-class PlainConnection(Connection):
+class PlainConnection(HandlingConnection):
     """From accept to close."""
 
     __slots__ = ()
 
     def on_input(self, mask: int = 0) -> None:
         """The socket has something to read, or its end, or an error.  `mask` is what the poller saw, 0: nothing yet."""
+        if self._exchange is not None:
+            self._on_busy(mask)
+            return
         try:
             data = _read(self._fd, RECV)
         except BlockingIOError:
@@ -63,12 +66,16 @@ class PlainConnection(Connection):
         if not self._serve_plain(plain):
             self._pump(plain.string)
 
-    def _serve_plain(self, plain: re.Match[bytes]) -> bool:
+    def _serve_plain(self, plain: re.Match[bytes]) -> bool:  # noqa: C901 - the hot path: calls are what costs
         """Answer a plain request in a few steps; False when that can't be done."""
         context = self._context
         line, path, agent, referer, host, close, tag, since, span = plain.groups()
         site = self._tables.by_field.get(host)
-        if site is None or ((entry := site.files.get(path)) is not None and not entry.plain):
+        if site is None:
+            return False
+        if (mount := site.handlers.get(path)) is not None:
+            return self._hand_over_plain(plain, mount)
+        if (entry := site.files.get(path)) is not None and not entry.plain:
             return False
         if entry is None or not (entry.round == context.round or entry.fresh(context.now, context.round)):
             entry = context.responder.load(site, path, context.wall, context.now)

@@ -16,33 +16,34 @@ from __future__ import annotations
 import faulthandler
 import gc
 import os
-import random
 import signal
 import socket
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 from httpd.config import schema
 from httpd.content.sites import build
-from httpd.content.static import DirectoryMount, RedirectMount
 from httpd.logs.access import compile_format
 from httpd.logs.access_log import AccessLog
 from httpd.logs.errors import ErrorLog
 from httpd.logs.sink import Sink
-from httpd.logs.targets import Kind, Target
+from httpd.logs.targets import Kind
 from httpd.system import detach, limits, pairs, privileges, signals
-from httpd.system.descriptors import close_all_but
 from httpd.system.poller import EDGE, IN, make_poller
 from httpd.system.title import set_title
 from httpd.worker.acceptor import Acceptor
+from httpd.worker.age import Age
 from httpd.worker.context import Context
-from httpd.worker.exchange import Mount
+from httpd.worker.hosting import Hosting
+from httpd.worker.imports import LoadError
 from httpd.worker.loop import Loop
-from httpd.worker.scoreboard import Scoreboard
-from httpd.worker.shares import Share, Shares
+from httpd.worker.order import Order, keep_only
+from httpd.worker.shares import Share
+
+if TYPE_CHECKING:
+    from httpd.worker.script import ScriptHost
 
 IGNORED_SIGNALS = ("HUP", "USR1", "USR2", "TTIN", "TTOU", "WINCH", "INT", "QUIT")
 EXIT_OK, EXIT_BOOT = 0, 70
@@ -50,27 +51,6 @@ _SPARE_FDS = 64  # beside the connections: listeners, logs, files on their way
 _FDS_PER_CONNECTION = 2  # the socket, and a file that is being sent
 _ANSWER = 5.0  # seconds that the master has to answer
 _LOG_FLUSH = 2.0  # seconds that the last log lines may take
-_MEMORY_CHECK = 10.0  # seconds between two looks at our own memory
-
-
-@dataclass(slots=True)
-class Order:
-    """What the master hands to a worker.  Everything in here was made before the fork."""
-
-    config: schema.Config
-    identity: privileges.Identity | None
-    slot: int
-    generation: int
-    channel: socket.socket
-    listeners: list[tuple[schema.Address, list[socket.socket]]]
-    targets: Mapping[str, Target]  # access logs by what the configuration calls them
-    errors: Target
-    scoreboard: Scoreboard
-    board: int  # our place on it
-    shares: Shares
-    folder: int  # descriptor of an empty folder to stay in
-    detached: bool  # stdin, stdout and stderr are nobody's
-    dump: int  # a pipe on which the master hears of a crash
 
 
 def work(order: Order) -> None:
@@ -84,27 +64,17 @@ def work(order: Order) -> None:
         signals.ignore_others()
         set_title(f"httpd: worker {order.slot} gen {order.generation}")
         os.fchdir(order.folder)
-        _keep_only(order)
+        keep_only(order)
         faulthandler.enable(order.dump)  # also for SIGABRT, which the master sends to a worker that hangs
         if order.detached:
             detach.null_stdio()
         code = _Worker(order).run()
     except Exception as error:
-        reason = f"{type(error).__name__}: {error}"
+        reason = str(error) if isinstance(error, LoadError) else f"{type(error).__name__}: {error}"
         pairs.send(order.channel, {"event": "failed", "reason": reason[:2000]})
     finally:
         # Nothing of the master's (buffers, atexit, threads of the log) may run or be flushed in here.
         os._exit(code)
-
-
-def _keep_only(order: Order) -> None:
-    """Close every descriptor that belongs to the master or to other workers."""
-    keep = {order.channel.fileno(), order.errors.fd, order.dump}
-    if order.shares.bell >= 0:
-        keep.add(order.shares.bell)
-    keep.update(sock.fileno() for _, socks in order.listeners for sock in socks)
-    keep.update(target.fd for target in order.targets.values())
-    close_all_but(keep)
 
 
 class _Worker:
@@ -133,21 +103,21 @@ class _Worker:
         self._loop = Loop(context, self._acceptors, self._report, presence, self._rouse)
         self._watch(order.channel.fileno(), self._on_channel)
         self._watch(self._wakeup.fd, self._on_signal)
-        jitter = random.randrange(config.server.max_requests // 4 + 1) if config.server.max_requests else 0
-        self._max_requests = config.server.max_requests + jitter
-        self._next_memory_check = 0.0
-        self._ages = bool(self._max_requests or config.server.max_memory)
-        self._recycling = False
+        self._age = Age(config.server)
+        self._script = None if config.script is None else self._make_script(config.script)
+        if context.dispatch is not None:
+            bell = context.dispatch.bell
+            context.watch(bell.fd, bell.mask, 0, lambda mask: bell.hear())
         self._reopening = 0
         self._reopening_lock = threading.Lock()
 
     def _make_acceptors(self) -> list[Acceptor]:
-        kinds: dict[type[schema.Mount], Callable[[Any, AccessLog | None], Mount]] = {
-            schema.Directory: self._directory,
-            schema.Redirect: RedirectMount,
-        }
-        tables = build(self._order.config, kinds, self._log_of)
         order = self._order
+        if order.config.script is not None:
+            return []  # it brings its own
+        hosting = Hosting(self._context, order.config, order.listeners)
+        tables = build(order.config, hosting.kinds, self._log_of)
+        hosting.check()
         share = Share(order.shares, order.slot)
         return [
             Acceptor(self._context, sock, address, tables[address.text], share)
@@ -155,12 +125,12 @@ class _Worker:
             for sock in socks
         ]
 
-    def _directory(self, mount: schema.Directory, log: AccessLog | None) -> DirectoryMount:
-        made = DirectoryMount(mount, log)
-        if made.obstacle:  # it was there when the configuration was checked; one site must not stop the others
-            self._errors.error("folder is gone: its requests fail", mount=mount.key, root=mount.root,
-                               reason=made.obstacle)  # fmt: skip
-        return made
+    def _make_script(self, script: schema.Script) -> ScriptHost:
+        from httpd.worker.script import host_script
+
+        order = self._order
+        return host_script(script, self._context, order.config, order.listeners, Share(order.shares, order.slot),
+                           self._acceptors, self._logs.get(order.config.log.access), self._tell)  # fmt: skip
 
     def _log_of(self, settings: schema.Settings) -> AccessLog | None:
         spec = self._order.config.log.access if settings.access_log is None else settings.access_log
@@ -171,11 +141,42 @@ class _Worker:
 
     def run(self) -> int:
         """Serve until told to end; return the exit status."""
-        self._begin_to_accept()
         if self._order.shares.bell >= 0:
             self._context.watch(self._order.shares.bell, IN | EDGE, 0, self._on_bell)
+        dispatch = self._context.dispatch
+        if self._script is not None and dispatch is not None:
+            threading.Thread(target=dispatch.lead, args=(self._lead,), name="loop", daemon=True).start()
+            self._script.run()
+            threading.Event().wait()  # the loop's thread ends the process
+        self._begin_to_accept()
         self._tell({"event": "ready", "pid": os.getpid()})
-        self._loop.run()
+        if dispatch is None:
+            self._loop.run()
+            self._end()
+        else:
+            dispatch.lead(self._lead)
+        return EXIT_OK
+
+    def _lead(self) -> bool:
+        """Run the loop until this thread is relieved of it, or to the worker's end, whichever thread it is in then."""
+        code = EXIT_BOOT
+        try:
+            if not self._loop.run():
+                return False
+            self._end()
+            code = EXIT_OK
+        except Exception as error:
+            self._errors.error("defect in the loop", exception=error)
+            self._error_sink.flush(time.monotonic() + _LOG_FLUSH)
+        os._exit(code)
+
+    def _end(self) -> None:
+        """Let go of what is open, and have the logs written."""
+        if self._script is not None:
+            self._script.finish_threads(time.monotonic() + self._order.config.timeouts.drain)
+            if self._context.dispatch is not None:
+                self._context.dispatch.closed = True
+            self._script.end()
         cut = self._loop.close_all()
         if cut:
             self._errors.notice("time is over: requests were cut off", connections=cut)
@@ -185,7 +186,6 @@ class _Worker:
                 self._errors.error("log lines are lost: their target took none of them to the end", target=spec,
                                    lines=sink.unwritten())  # fmt: skip
         self._error_sink.flush(time.monotonic() + _LOG_FLUSH)
-        return EXIT_OK
 
     def _begin_to_accept(self) -> None:
         for acceptor in self._acceptors:
@@ -209,7 +209,7 @@ class _Worker:
             if received is pairs.EOF:
                 self._context.forget(self._order.channel.fileno())
                 self._errors.warning("the master is gone: finishing requests")
-                everything = [address.text for address, _ in self._order.listeners]
+                everything = [acceptor.address.text for acceptor in self._acceptors]
                 self._drain(self._order.config.timeouts.drain, everything)  # nobody is left who would accept
                 return
             message, fds = received
@@ -223,13 +223,12 @@ class _Worker:
                 self._drain(seconds, [str(text) for text in empty])
             case {"do": "listen", "address": str() as text} if len(fds) == 1:
                 self._listen_anew(text, fds[0])
+            case {"do": "bound"} if self._script is not None:
+                self._script.bound(message, fds)
             case {"do": "standby", "keep": list() as keep}:
-                self._order.shares.leave(self._order.slot)
-                self._loop.stand_by(frozenset(str(text) for text in keep))
-                self._tell({"event": "standing"})
+                self._stand_by(frozenset(str(text) for text in keep))
             case {"do": "resume"}:
-                self._loop.resume()
-                self._begin_to_accept()
+                self._resume()
             case {"do": "beat"}:
                 pass  # to have been awake is the answer: it stands on the scoreboard in a moment
             case {"do": "stop"}:
@@ -240,6 +239,19 @@ class _Worker:
                 for fd in fds:
                     os.close(fd)
                 self._errors.error("unknown message from the master", message=str(message))
+
+    def _stand_by(self, keep: frozenset[str]) -> None:
+        self._order.shares.leave(self._order.slot)
+        self._loop.stand_by(keep)
+        if self._script is not None:
+            self._script.stand_by()
+        self._tell({"event": "standing"})
+
+    def _resume(self) -> None:
+        self._loop.resume()
+        if self._script is not None:
+            self._script.resume()
+        self._begin_to_accept()
 
     def _listen_anew(self, text: str, fd: int) -> None:
         """The master has made a listener anew; what waits for the old one is not lost."""
@@ -306,21 +318,8 @@ class _Worker:
         self._order.scoreboard.write(self._order.board, figures)
         if not context.draining:
             self._order.shares.note(self._order.slot, len(context.connections))
-        if self._ages and not self._recycling:
-            self._check_age()
-
-    def _check_age(self) -> None:
-        server, context = self._order.config.server, self._context
-        reason = ""
-        if self._max_requests and context.requests >= self._max_requests:
-            reason = f"max_requests ({context.requests} requests)"
-        elif server.max_memory and context.now >= self._next_memory_check:
-            self._next_memory_check = context.now + _MEMORY_CHECK
-            memory = limits.private_memory(os.getpid())
-            if memory > server.max_memory:
-                reason = f"max_memory ({memory} bytes)"
+        reason = self._age.reason(context.requests, context.now)
         if reason:
-            self._recycling = True
             self._tell({"event": "recycle", "reason": reason})
 
     def _rouse(self) -> None:

@@ -53,6 +53,11 @@ class Sender:
         except OSError:
             return FAILED
 
+    def add(self, part: Part) -> None:
+        """Send `part` behind what is there; `go_on` does."""
+        self._parts.append(part)
+        self.left += _size(part)
+
     def adopt(self, head: bytes, rest: bytes | memoryview, sent: int) -> int:
         """Go on with two pieces of which the caller has sent `sent` bytes itself (or `FAILED`); as `start`."""
         self.left, self._parts = len(head) + len(rest), [rest]

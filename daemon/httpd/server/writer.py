@@ -1,0 +1,314 @@
+"""What a handler of the daemon writes, on its way to the client (`wfile`).
+
+    HEAD -> BODY        the head is held until the first bytes of the body, or the end, join it: one packet
+      ^ |
+      +-+ 1xx           interim answers leave at once
+
+Rules:
+
+- Whatever a class writes, the bytes that leave are one well-framed answer (RFC 9112 6.3): not more than Content-Length,
+  nothing behind 204 and 304 or for HEAD, chunked when a 1.1 client is not told the length.  So a handler can break its
+  own answer and never the next one on the connection.
+- Nothing here touches a socket or waits for the loop, but for room (`Exchange.wait_for_room`).
+- `put` counts what the handler's thread has queued, `taken` what the loop has sent: each is written by one side only.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+from collections import deque
+from typing import Any, NamedTuple, Protocol
+
+from httpd.protocol.body import LAST_CHUNK, chunk
+from httpd.protocol.messages import FileBody
+
+HIGH = 1024 * 1024  # bytes queued above which the handler's thread waits
+_SOON = 64 * 1024  # bytes queued above which the loop is told although the handler goes on
+_LONGEST_HEAD = 256 * 1024  # bytes; a head that does not end is a defect of the handler
+
+_STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-9][0-9]{2})(?: |\r?\n)")
+_LENGTH = re.compile(rb"[ \t]*([0-9]{1,18})[ \t]*\r?\n")
+_LINE_END = re.compile(rb"\r?\n")
+_UNKNOWN = -1
+_BODYLESS = frozenset((101, 204, 304))
+
+
+class Owner(Protocol):
+    """The exchange, as far as its writer needs it."""
+
+    broken: bool
+    command: str
+    eager: bool
+    http11: bool
+    keep_alive: bool
+    minor: int
+    mount: Any
+    over: bool
+
+    def push(self) -> None: ...
+
+    def taken(self) -> Any: ...
+
+    def wait_for_room(self, high: int) -> None: ...
+
+
+class BadAnswer(ValueError):
+    """A handler wrote what is no HTTP answer."""
+
+
+class ResponseWriter:
+    """`wfile` of one exchange.  Safe between the handler's thread (or several, one at a time) and the loop."""
+
+    _partial = b""  # of a head that is not complete
+    _left = _UNKNOWN  # bytes of the body that may still come
+    _chunked = False
+    put = taken = 0
+    head = b""  # of the final answer, as it goes out
+    status = 0
+    sent = 0  # bytes of the body that were queued, framing not counted
+    dropped = 0  # bytes behind the end of the body
+    keep_alive = False  # the framing allows another answer behind this one, and both sides want it
+    closed = False
+
+    def __init__(self, exchange: Owner) -> None:
+        self._exchange = exchange
+        self.queue: deque[bytes | FileBody] = deque()
+
+    @property
+    def queued(self) -> int:
+        """Bytes that wait for the loop."""
+        return self.put - self.taken
+
+    @property
+    def complete(self) -> bool:
+        """All of the body that was announced is there."""
+        return bool(self.status) and self._left == 0
+
+    def write(self, data: Any, /) -> int:
+        """Queue `data`.  Raises BrokenPipeError when the client is gone, ValueError behind `close`."""
+        if type(data) is not bytes:
+            data = bytes(memoryview(data))  # a copy: the caller may change its buffer
+        exchange = self._exchange
+        if exchange.broken or exchange.over:
+            self._refuse()
+        size = len(data)
+        if not size:
+            return 0
+        body = data if self.status else self._read_head(data)
+        if body:
+            self._body(body)
+        waiting = self.put - self.taken
+        if exchange.eager or waiting > _SOON:
+            exchange.push()
+            if waiting > HIGH:
+                exchange.wait_for_room(HIGH)
+        return size
+
+    def _refuse(self) -> None:
+        if self._exchange.broken:
+            raise BrokenPipeError(32, "the client is gone")
+        raise ValueError("write to closed file")
+
+    def _read_head(self, data: bytes) -> bytes:
+        """Take in the head; returns what of `data` lies behind it."""
+        if self._partial:
+            data = self._partial + data
+        end = data.find(b"\r\n\r\n")
+        behind = end + 4
+        bare = data.find(b"\n\n", 0, end if end >= 0 else len(data))
+        if bare >= 0:  # some write LF alone
+            end, behind = bare, bare + 2
+        if end < 0:
+            if len(data) > _LONGEST_HEAD or not b"HTTP/1.".startswith(data[:7]):
+                raise BadAnswer(f"not the head of an HTTP answer: {data[:40]!r}")
+            self._partial = data
+            return b""
+        self._partial = b""
+        head, rest = (data, b"") if behind == len(data) else (data[:behind], data[behind:])
+        if bare >= 0:
+            head = _LINE_END.sub(b"\r\n", head)
+        says = _said.get(head) or _read(head)
+        if says.status < 200 and says.status != 101:
+            self._queue(head)
+            self._exchange.push()
+            return self._read_head(rest) if rest else b""
+        self._frame(head, says)
+        return rest
+
+    def _frame(self, head: bytes, says: _Head) -> None:
+        """Decide how the body is delimited and whether the connection may stay (RFC 9112 6.3, 9.3)."""
+        exchange = self._exchange
+        status = says.status
+        no_body = exchange.command == "HEAD" or status in _BODYLESS
+        if says.minor or exchange.http11:
+            keep, more = self._frame_11(says, no_body=no_body)
+            if not says.minor:
+                head = b"HTTP/1.1" + head[8:]
+            if more:
+                head = head[:-2] + more + b"\r\n"
+        else:
+            self._left = 0 if no_body else says.length
+            keep = exchange.keep_alive and self._left >= 0 and says.keeps
+        extra = exchange.mount.extra_fields
+        if extra:
+            head = exchange.mount.with_extra_fields(head, head.lower())
+        self.keep_alive, self.status, self.head = keep, status, head
+        self.queue.append(head)
+        self.put += len(head)
+
+    def _frame_11(self, says: _Head, *, no_body: bool) -> tuple[bool, bytes]:
+        """Whether the connection stays, and the field lines that are to be added."""
+        exchange = self._exchange
+        keep = exchange.keep_alive and not says.closes
+        more = b""
+        if no_body:
+            self._left = 0
+            if says.status == 101:
+                keep, self._left = False, _UNKNOWN
+        elif says.length >= 0:
+            self._left = says.length
+        elif says.coded:
+            keep = False  # the handler frames its body itself; whether it does so rightly is not known here
+        elif keep and exchange.minor:
+            self._chunked = True
+            more = b"Transfer-Encoding: chunked\r\n"
+        else:
+            keep = False
+        if not keep and not says.closes and says.status != 101:
+            more += b"Connection: close\r\n"
+        elif keep and not exchange.minor and not says.keeps:
+            more += b"Connection: keep-alive\r\n"
+        return keep, more
+
+    def _body(self, data: bytes) -> None:
+        left = self._left
+        if left >= 0:
+            if len(data) > left:
+                self.dropped += len(data) - left
+                data = data[:left]
+                if not data:
+                    return
+            self._left = left - len(data)
+        self.sent += len(data)
+        if self._chunked:
+            data = chunk(data)
+        self.queue.append(data)
+        self.put += len(data)
+
+    def _queue(self, data: bytes) -> None:
+        self.queue.append(data)
+        self.put += len(data)
+
+    def send_file(self, fd: int, offset: int, length: int) -> bool:
+        """Have the loop send a stretch of a file behind what was written; `fd` is the loop's from then on.
+
+        False: that can't be done here, nothing was taken, write the bytes instead.
+        """
+        if not self.status or self._chunked or self._exchange.broken or not 0 < length <= self._left:
+            return False
+        self._left -= length
+        self.sent += length
+        self.queue.append(FileBody(fd, offset, length))
+        self.put += length
+        return True
+
+    def release(self) -> None:
+        """Let go of the exchange, which refers to this: so neither has to be found by a collection."""
+        self._exchange = _OVER
+
+    def finish(self) -> bool:
+        """The handler has returned.  Whether what it wrote is a whole answer; what was promised must be there."""
+        if self._chunked and self.status:
+            self._chunked = False
+            self._left = 0
+            self._queue(LAST_CHUNK)
+        return bool(self.status) and self._left <= 0
+
+    # The rest of the face of a file
+
+    def flush(self) -> None:
+        """Have what was written leave now, without waiting for more."""
+        if self.put != self.taken and not self._exchange.broken:
+            self._exchange.eager = True
+            self._exchange.push()
+
+    def close(self) -> None:
+        self.closed = True
+
+    def writelines(self, lines: Any, /) -> None:
+        self.write(b"".join(lines))
+
+    def writable(self) -> bool:
+        return True
+
+    def readable(self) -> bool:
+        return False
+
+    def seekable(self) -> bool:
+        return False
+
+    def isatty(self) -> bool:
+        return False
+
+    def fileno(self) -> int:
+        """The client's socket, taken over (`Exchange`)."""
+        return int(self._exchange.taken().fileno())
+
+    def __enter__(self) -> ResponseWriter:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+io.BufferedIOBase.register(ResponseWriter)  # one in all but its finalizer, which would cost a tenth of a request
+
+
+class _Over:
+    """In the place of an exchange that is over."""
+
+    over, broken = True, False
+
+
+_OVER: Any = _Over()
+
+
+class _Head(NamedTuple):
+    """What the head of an answer says of the connection and the body."""
+
+    status: int
+    minor: int
+    length: int  # _UNKNOWN without Content-Length
+    coded: bool  # it has Transfer-Encoding
+    closes: bool
+    keeps: bool
+
+
+_said: dict[bytes, _Head] = {}  # by the head itself: within a second many are the same
+_SAID = 512
+
+
+def _read(head: bytes) -> _Head:
+    """Look at a whole head, as it was written.  Raises BadAnswer."""
+    match = _STATUS_LINE.match(head)
+    if match is None:
+        raise BadAnswer(f"not a status line: {head[:40]!r}")
+    folded = head.lower()
+    length = _UNKNOWN
+    at = folded.find(b"\r\ncontent-length:")
+    if at >= 0:
+        digits = _LENGTH.match(folded, at + 17)
+        if digits is None or folded.find(b"\r\ncontent-length:", at + 1) >= 0:
+            raise BadAnswer("Content-Length is not one number")
+        length = int(digits[1])
+    at = folded.find(b"\r\nconnection:")
+    options = b"" if at < 0 else folded[at + 13 : folded.find(b"\r\n", at + 2)]
+    made = _Head(
+        int(match[2]), int(match[1]), length, b"\r\ntransfer-encoding:" in folded, b"close" in options,
+        b"keep-alive" in options,
+    )  # fmt: skip
+    if len(_said) >= _SAID:
+        _said.clear()
+    _said[head] = made
+    return made

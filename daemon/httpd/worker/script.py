@@ -1,0 +1,283 @@
+"""`httpd run`: a script that makes its own servers, in a worker.
+
+    script: HTTPServer(...)         -> bind: the master's listener, the same for all workers
+            serve_forever()         -> the worker's loop, until stop, shutdown() or the end of the master
+            the end of the script   -> the end of the daemon
+
+Rules:
+
+- The script runs in the main thread, as `__main__`, and the loop in another: so the script may go on while it serves,
+  its signal handlers and KeyboardInterrupt work, and servers in threads are like others.
+- Servers that want the connections themselves (TLS on the listening socket, an own `get_request`, a protocol that is
+  not HTTP) get them: a thread for each, as in the library.
+- The signals that control the daemon are the master's.  The script's handlers for them are kept, and called at the end
+  of the worker, when its requests are finished.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import runpy
+import signal
+import socket
+import socketserver
+import sys
+import threading
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from httpd.config import schema
+from httpd.logs.access_log import AccessLog
+from httpd.logs.errors import ErrorLog
+from httpd.server import adopted
+from httpd.worker.acceptor import Acceptor
+from httpd.worker.context import Context
+from httpd.worker.dispatch import Dispatch
+from httpd.worker.hosting import host_user_code
+from httpd.worker.imports import describe
+from httpd.worker.servers import ScriptListener, Serving
+from httpd.worker.shares import Share
+
+CONTROL = frozenset((signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2))
+_ANSWER = 10.0  # seconds that the master may take to bind
+_CLEAN_UP = 5.0  # seconds that the script has behind its last request
+EXIT_SCRIPT = 1
+
+
+class ScriptHost:
+    """Drives the servers of a script (`adopted.Host`).  `tell` sends the master a message."""
+
+    def __init__(
+        self, script: schema.Script, given: list[tuple[schema.Address, list[socket.socket]]], errors: ErrorLog,
+        tell: Callable[[dict[str, object]], None], make: Callable[[Any, list[Any]], Serving],
+    ) -> None:  # fmt: skip
+        """`given`: listeners that take the place of the script's first; `make(server, listeners)` gets a server
+        served."""
+        self._script = script
+        self._given = given
+        self._errors = errors
+        self._tell = tell
+        self._make = make
+        self._ordinal = 0
+        self._asks: dict[int, tuple[threading.Event, list[Any]]] = {}
+        self._bound: dict[Any, list[tuple[schema.Address, ScriptListener]]] = {}
+        self._serving: dict[Any, Serving] = {}
+        self._handlers: dict[int, Any] = {}
+        self._ready = False
+        self._ended = False  # by the master
+        self.over = threading.Event()  # the script has come to its end
+
+    # The script
+
+    def run(self) -> None:
+        """Run the script to its end; in the main thread.  Tells the master how it ended."""
+        script = self._script
+        self._keep_signals()
+        with contextlib.suppress(OSError):
+            os.chdir(script.folder)
+        sys.argv = [script.path, *script.arguments]
+        sys.path[0:1] = [os.path.dirname(script.path)]
+        code, reason = 0, ""
+        try:
+            runpy.run_path(script.path, run_name="__main__")
+        except SystemExit as error:
+            code, reason = _exit_code(error)
+        except KeyboardInterrupt:
+            reason = "KeyboardInterrupt"
+        except BaseException as error:
+            code, reason = EXIT_SCRIPT, describe(error)
+            self._errors.error("the script raised", script=script.path, exception=error)
+        self._finish(code, reason)
+
+    def _finish(self, code: int, reason: str) -> None:
+        with contextlib.suppress(Exception):
+            sys.stdout.flush()
+        self.over.set()
+        if self._ended:
+            return
+        if not self._ready:
+            why = f": {reason}" if reason else ""
+            reason = f"{self._script.path} ended without serving{why} (exit code {code})"
+            self._tell({"event": "failed", "reason": reason})
+        else:
+            self._tell({"event": "finished", "code": code})
+
+    def _keep_signals(self) -> None:
+        """Let the script set handlers for the master's signals, and call them at the end."""
+        theirs, kept = signal.signal, self._handlers
+        before = dict.fromkeys(CONTROL, signal.SIG_DFL) | {signal.SIGINT: signal.default_int_handler}
+        asked = signal.getsignal
+
+        def set_handler(number: int, handler: Any) -> Any:
+            if number not in CONTROL:
+                return theirs(number, handler)
+            old = kept.get(number, before[number])  # type: ignore[index]
+            kept[number] = handler
+            return old
+
+        theirs(signal.SIGINT, self._on_end)
+        signal.signal = set_handler  # type: ignore[assignment]
+        signal.getsignal = lambda number: kept.get(number, before[number]) if number in CONTROL else asked(number)  # type: ignore[assignment,index]
+
+    def _on_end(self, number: int, frame: Any) -> None:
+        """SIGINT in the main thread: from `end`; from a terminal it is meant for the master."""
+        if not self._ended:
+            return
+        for name in (signal.SIGTERM, signal.SIGINT):
+            handler = self._handlers.get(name)
+            if callable(handler) and handler is not signal.default_int_handler:
+                try:
+                    handler(name, frame)
+                finally:
+                    self._stop_all()
+                return
+        raise KeyboardInterrupt
+
+    def end(self) -> None:
+        """The worker ends, its requests are finished: have the script clean up.  Called by the loop's thread."""
+        self._ended = True
+        main = threading.main_thread()
+        for serving in self._serving.values():
+            if serving.thread is not main:
+                serving.stop.set()
+        if not self.over.is_set():
+            signal.pthread_kill(main.ident or 0, signal.SIGINT)
+            if not self.over.wait(_CLEAN_UP):
+                self._errors.warning("the script goes on behind its last request: cut off", seconds=_CLEAN_UP)
+
+    def _stop_all(self) -> None:
+        for serving in self._serving.values():
+            serving.stop.set()
+
+    def stand_by(self) -> None:
+        """The next generation takes the connections."""
+        for serving in self._serving.values():
+            serving.stand_by()
+
+    def resume(self) -> None:
+        """It has failed: this one serves again."""
+        for serving in self._serving.values():
+            serving.resume()
+
+    def finish_threads(self, until: float) -> None:
+        """Wait for the requests of servers that have threads of their own."""
+        for serving in self._serving.values():
+            serving.finish(until)
+
+    # What the script's servers ask for
+
+    def bind(self, server: socketserver.TCPServer) -> None:
+        ordinal, self._ordinal = self._ordinal, self._ordinal + 1
+        if ordinal == 0 and self._given:
+            found = [(address, ScriptListener(fileno=os.dup(sock.fileno()))) for address, sockets in self._given
+                     for sock in sockets]  # fmt: skip
+        else:
+            found = self._ask(server, ordinal)
+        sock = found[0][1]
+        server.socket.close()
+        server.socket = sock
+        name = sock.getsockname()
+        server.server_address = name if isinstance(name, tuple) else (name, 0)
+        self._bound[server] = found
+
+    def _ask(self, server: socketserver.TCPServer, ordinal: int) -> list[tuple[schema.Address, ScriptListener]]:
+        host, port = server.server_address[:2]
+        family = server.address_family
+        name = host if isinstance(host, str) else bytes(host).decode("latin-1")
+        found = socket.getaddrinfo(name or None, port, family, socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0][4]
+        both = family == socket.AF_INET6 and not server.socket.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY)
+        event, answer = threading.Event(), []  # type: ignore[var-annotated]
+        self._asks[ordinal] = (event, answer)
+        self._tell({"event": "bind", "ask": ordinal, "ordinal": ordinal, "host": str(found[0]), "port": int(found[1]),
+                    "both": both})  # fmt: skip
+        if not event.wait(_ANSWER):
+            raise TimeoutError(110, "the master does not bind")
+        message, fds = answer
+        if "errno" in message:
+            raise OSError(int(message["errno"]), os.strerror(int(message["errno"])), str(message.get("reason")))
+        address = schema.Address(str(message["address"]), host=str(found[0]), port=int(found[1]))
+        return [(address, ScriptListener(fileno=fd)) for fd in fds]
+
+    def bound(self, message: Mapping[str, object], fds: list[int]) -> None:
+        """The master's answer; on the loop."""
+        waiting = self._asks.pop(int(str(message["ask"])), None)
+        if waiting is None:
+            for fd in fds:
+                os.close(fd)
+            return
+        waiting[1][:] = [message, fds]
+        waiting[0].set()
+
+    def _served(self, server: socketserver.TCPServer) -> Serving:
+        serving = self._serving.get(server)
+        if serving is None:
+            if server not in self._bound:
+                raise OSError(22, "the server has no address: server_bind was not called")
+            serving = self._serving[server] = self._make(server, self._bound[server])
+        return serving
+
+    def serve_forever(self, server: socketserver.TCPServer, poll_interval: float) -> None:
+        """Serve until `shutdown`, or the end."""
+        serving = self._served(server)
+        if self._script.certificate:
+            serving.speak_tls(self._script.certificate, self._script.key)
+        serving.begin(forever=True)
+        self._get_ready()
+        serving.wait(poll_interval)
+
+    def handle_request(self, server: socketserver.TCPServer) -> None:
+        """Serve one request, or none within `server.timeout` seconds."""
+        serving = self._served(server)
+        serving.begin(forever=False)
+        self._get_ready()
+        serving.handle_one()
+
+    def _get_ready(self) -> None:
+        if not self._ready:
+            self._ready = True
+            self._tell({"event": "ready", "pid": os.getpid()})
+
+    def shutdown(self, server: socketserver.TCPServer) -> None:
+        """Have `serve_forever` return; wait for it, unless it is one of its own handlers that asks."""
+        serving = self._serving.get(server)
+        if serving is not None:
+            serving.shut_down()
+
+    def close(self, server: socketserver.TCPServer) -> None:
+        """The script does not listen there any more."""
+        serving = self._serving.pop(server, None)
+        if serving is not None:
+            serving.shut_down()
+        for _, sock in self._bound.pop(server, ()):
+            if sock is not server.socket:
+                sock.close()
+        server.socket.close()
+
+
+def host_script(
+    script: schema.Script, context: Context, config: schema.Config,
+    given: list[tuple[schema.Address, list[socket.socket]]], share: Share, acceptors: list[Acceptor],
+    log: AccessLog | None, tell: Callable[[dict[str, object]], None],
+) -> ScriptHost:  # fmt: skip
+    """What runs a script in this worker."""
+    host_user_code(context.errors, own_stderr=True)
+    dispatch = Dispatch(context, config.server.threads, config.timeouts.handler)
+    context.dispatch = dispatch
+
+    def make(server: Any, listeners: list[Any]) -> Serving:
+        return Serving(server, listeners, context, dispatch, share, acceptors, log, config)
+
+    host = ScriptHost(script, given, context.errors, tell, make)
+    adopted.install(host)
+    return host
+
+
+def _exit_code(error: SystemExit) -> tuple[int, str]:
+    """As the interpreter ends by it."""
+    if error.code is None:
+        return 0, ""
+    if isinstance(error.code, int):
+        return error.code & 0xFF, ""
+    return 1, str(error.code)
+
