@@ -31,7 +31,8 @@ class Load:
     """What is asked for: one path with more fields, or a list of requests.
 
     `part` is what of the file is expected, None for all.  `size` is that of an answer that takes long, 0 for others:
-    those are counted by the bytes that came, as many are under way when the time is over.
+    those are counted by the bytes that came, as many are under way when the time is over.  `body` is what is expected
+    where it is no file.
     """
 
     path: str = ""
@@ -40,6 +41,7 @@ class Load:
     status: int = 200
     part: tuple[int, int] | None = None
     size: int = 0
+    body: bytes | None = None
 
     def requests(self, server: Server) -> list[bytes]:
         """The requests as sent, for looking at the answers."""
@@ -92,7 +94,7 @@ def wrong(load: Load, server: Server) -> str:
             response, body = exchange(server.port, request)
         except (OSError, HTTPException) as error:
             return f"{target}: {error!r}"
-        file = (server.site / target.removeprefix(f"{server.prefix}/")).read_bytes()
+        file = load.body or (server.site / target.removeprefix(f"{server.prefix}/")).read_bytes()
         if response.status != load.status:
             return f"{target}: answers {response.status} and not {load.status}"
         if body != (b"" if load.status == 304 else file[slice(*(load.part or (None,)))]):

@@ -16,10 +16,13 @@ import latency
 import scaling
 import supervision
 from load import Load, Result
-from session import SERVERS, NotMeasured, Session
+from session import NotMeasured, Session
 from targets import Limit, Ratio, Verdict, by_cpu, by_throughput, client_bound, disturbed, judge_limit, judge_ratio
 
-_ALL = tuple(SERVERS)
+_ALL = ("httpd", "nginx", "nginx-tuned", "lighttpd", "http.server", "whitenoise", "aiohttp", "starlette", "granian")
+_UVICORN = ("uvicorn-h11", "uvicorn-c")
+_HANDLERS = ("httpd-handler", *_UVICORN, "gunicorn", "granian-wsgi", "http.server-11")
+_HELLO = Load(replay=heads.browsers, body=b"Hello, world!\n")
 _NATIVE = ("httpd", "nginx", "nginx-tuned", "lighttpd")
 _PURE_PYTHON = ("whitenoise", "aiohttp", "starlette")
 _LEAST_LOGGED = 40  # bytes per request: no format of these servers is shorter
@@ -34,12 +37,13 @@ class Throughput:
     load: Load
     targets: tuple[Ratio, ...]
     peers: tuple[str, ...] = _NATIVE
+    ours: str = "httpd"
 
     def run(self, session: Session) -> list[Verdict]:
         """Measure and print; returns the verdicts."""
         results = session.rounds(self.name, self.load, self.peers)
-        print("\n".join(table(results)))
-        return [judge_ratio(self.name, target, results) for target in self.targets]
+        print("\n".join(table(results, self.ours)))
+        return [judge_ratio(self.name, target, results, self.ours) for target in self.targets]
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +95,27 @@ MEASURES: tuple[Measure, ...] = (
         "close", "1 KiB, Connection: close", Load("/1k.html", ("Connection: close",)),
         (Ratio(0.7, ("nginx",)), Ratio(1.0, ("nginx",), goal=True)),
     ),
+    Throughput(
+        "handler", "a handler class: hello, heads that differ", _HELLO,
+        (Ratio(1.3, _UVICORN), Ratio(5.0, ("gunicorn",)), Ratio(1.0, ("granian-wsgi",), goal=True)), _HANDLERS,
+        "httpd-handler",
+    ),
+    Throughput(
+        "switch", "the same, and at Python's own switch interval", _HELLO, (Ratio(0.9, ("httpd-switch",)),),
+        ("httpd-handler", "httpd-switch"), "httpd-handler",
+    ),
+    Throughput(
+        "library", "python -m httpd.server, a connection per request", Load("/1k.html"),
+        (Ratio(3.0, ("http.server-f10",)),), ("httpd.server", "http.server-f10"), "httpd.server",
+    ),
+    Throughput(
+        "library-11", "the same with --protocol HTTP/1.1", Load("/1k.html"), (Ratio(3.0, ("http.server-f11",)),),
+        ("httpd.server-11", "http.server-f11"), "httpd.server-11",
+    ),
+    Figures(
+        "burning", "files beside four handlers that compute", latency.beside_burning,
+        (Limit("p99 beside burning handlers", 10, "ms"),),
+    ),
     Figures("p99", "latency at a fixed rate", latency.at_half_load, (Limit("p99 over nginx's", 1.5, "x"),)),
     Figures(
         "two-workers", "two workers on two cores", scaling.two_workers,
@@ -114,9 +139,9 @@ MEASURES: tuple[Measure, ...] = (
 )  # fmt: skip
 
 
-def table(results: dict[str, list[Result]]) -> Iterator[str]:
+def table(results: dict[str, list[Result]], ours_is: str = "httpd") -> Iterator[str]:
     """The lines of one measure: medians and spread, CPU time, how busy the cores were, and httpd's ratio to each."""
-    yield (f"{'':<12} {'requests/s':>10} {'lowest':>9} {'highest':>9} {'CPU us/req':>10} {'server':>7} {'client':>7}"
+    yield (f"{'':<15} {'requests/s':>10} {'lowest':>9} {'highest':>9} {'CPU us/req':>10} {'server':>7} {'client':>7}"
            f" {'httpd is':>9} {'by CPU':>7}")  # fmt: skip
     for name, rounds in results.items():
         rates = [result.rate for result in rounds]
@@ -124,10 +149,10 @@ def table(results: dict[str, list[Result]]) -> Iterator[str]:
             statistics.median(getattr(result, figure) for result in rounds)
             for figure in ("cpu", "server_share", "client_share", "logged")
         )
-        line = (f"{name:<12} {statistics.median(rates):>10,.0f} {min(rates):>9,.0f} {max(rates):>9,.0f} {cpu:>10.1f}"
+        line = (f"{name:<15} {statistics.median(rates):>10,.0f} {min(rates):>9,.0f} {max(rates):>9,.0f} {cpu:>10.1f}"
                 f" {server:>7.0%} {client:>7.0%}")  # fmt: skip
-        if name != "httpd" and "httpd" in results:
-            ours = results["httpd"]
+        if name != ours_is and ours_is in results:
+            ours = results[ours_is]
             line += f" {by_throughput(ours, rounds):>8.2f}x {by_cpu(ours, rounds):>6.2f}x"
         yield line + _remarks(rounds, logged)
 

@@ -9,13 +9,31 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from handler_servers import (
+    DefaultSwitchHttpd,
+    GranianWsgi,
+    Gunicorn,
+    HandlerHttpd,
+    HttpServerHello,
+    Library,
+    Library11,
+    Stock,
+    Stock11,
+    UvicornH11,
+    UvicornHttptools,
+)
 from load import Client, Load, LoadFailed, Result, wrong
 from python_servers import Aiohttp, Granian, Starlette, WhiteNoise
 from servers import SOURCE, Httpd, HttpServer, Lighttpd, Nginx, NginxTuned, Server
 
+_KINDS: tuple[type[Server], ...] = (
+    Httpd, Nginx, NginxTuned, Lighttpd, HttpServer, WhiteNoise, Aiohttp, Starlette, Granian, HandlerHttpd,
+    DefaultSwitchHttpd, UvicornH11, UvicornHttptools, Gunicorn, GranianWsgi, HttpServerHello, Library, Library11, Stock,
+    Stock11,
+)  # fmt: skip
 SERVERS: dict[str, type[Server]] = {
     kind.name: kind
-    for kind in (Httpd, Nginx, NginxTuned, Lighttpd, HttpServer, WhiteNoise, Aiohttp, Starlette, Granian)
+    for kind in _KINDS
 }
 
 
@@ -93,7 +111,7 @@ class Session:
 
     def _good(self, load: Load, server: Server) -> bool:
         problem = server.ended() or wrong(load, server)
-        if problem and server.name == "httpd":
+        if problem and isinstance(server, Httpd | Library):
             raise SystemExit(f"bench: httpd: {problem}\n{server.said()}")
         if problem:
             self.say(f"{server.name} is left out of this measure: {problem}")

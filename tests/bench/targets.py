@@ -87,9 +87,9 @@ def disturbed(rounds: Sequence[Result]) -> bool:
     return not client_bound(rounds) and statistics.median(result.server_share for result in rounds) < _SERVER_LIMIT
 
 
-def judge_ratio(measure: str, target: Ratio, results: Results) -> Verdict:
-    """Compare httpd with the fastest of those the target names."""
-    ours = results.get("httpd", ())
+def judge_ratio(measure: str, target: Ratio, results: Results, who: str = "httpd") -> Verdict:
+    """Compare httpd, or what of it is called `who`, with the fastest of those the target names."""
+    ours = results.get(who, ())
     there = [name for name in target.of if results.get(name)]
     if not ours or not there:
         return Verdict(measure, target, None, "")

@@ -27,6 +27,7 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from httpd.system.bell import Bell
+from httpd.system.scheduling import be_prompt
 
 TICK = 0.001  # seconds after which a leader that is still in the same handler is relieved, twice that at most
 _STUCK = 0.001  # seconds in which nobody took anything out of the queue
@@ -162,7 +163,9 @@ class Pool:
         """Run the loop in this thread; once relieved, be a thread like the others."""
         me = self.leader
         me.thread = threading.current_thread()
+        be_prompt()
         self.lead()
+        be_prompt(prompt=False)
         self._work(me)
 
     # All others
