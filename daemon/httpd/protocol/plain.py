@@ -32,7 +32,7 @@ _REQUEST_LINE = rb"(GET (/[!$-;=@-\[\]-~]*+)(?:\?[!$-;=?-~]*+)? HTTP/1\.1)\r\n"
 _HARMLESS = rb"[!#$%&'*+\-.^_`|~0-9ABDFGJ-QSVWXYZabdfgj-qsvwxyz]" + _TCHARS + rb":" + _VALUE + rb"\r\n"
 _AGENT = rb"[Uu]ser-[Aa]gent:(?(3)(?!))" + _TIGHT
 _REFERER = rb"[Rr]eferer:(?(4)(?!))" + _TIGHT
-_HOST = rb"[Hh]ost:(?(5)(?!))[ \t]*+([^\r\t ]++)\r\n"
+_HOST = rb"[Hh]ost:(?(5)(?!))[ \t]*+([!-~\x80-\xff]++)\r\n"
 _CONNECTION = rb"[Cc]onnection:(?(6)(?!))[ \t]*+(?i:(close)|keep-alive)\r\n"
 _IF = rb"[Ii]f-(?:[Nn]one-[Mm]atch:(?(7)(?!))" + _TIGHT + rb"|[Mm]odified-[Ss]ince:(?(8)(?!))" + _TIGHT + rb")"
 _RANGE = rb"[Rr]ange:(?(9)(?!))[ \t]*+bytes=([0-9]{1,18}-[0-9]{0,18})\r\n"

@@ -87,6 +87,7 @@ def test_not_plain(line: bytes) -> None:
         head(b"Host: a").replace(b"1.1", b"1.2"), head(b"Host: a", target=b"http://a/"), head(b"Host: a", target=b"*"),
         head(b"Host: a", target=b"/\\x"), head(b"Host: a", target=b"/#x"), head(b"Host: a", target=b"/<"),
         head(b"Host: a").replace(b"\r\n", b"\n"), head(b"Host: a", target=b"/ "), head(b"Host: a b"), head(b"Host: "),
+        head(b"Host: a\x7f"), head(b"Host: \x01"), head(b"Host: a\nb"),
     ],
 )  # fmt: skip
 def test_not_plain_as_a_whole(data: bytes) -> None:
