@@ -46,7 +46,7 @@ class Crew:
         if found:
             self._jobs.put((call, arguments))
         else:
-            threading.Thread(target=self._work, args=(call, arguments), daemon=True).start()
+            threading.Thread(target=self._work, args=([(call, arguments)],), daemon=True).start()
 
     def dismiss(self) -> None:
         """Have the threads that wait end; those that work end when they are done."""
@@ -56,15 +56,13 @@ class Crew:
         for _ in range(waiting):
             self._jobs.put(None)
 
-    def _work(self, call: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
-        while True:
-            call(*arguments)
-            del call, arguments  # they hold the server
-            job = self._next()
-            if job is None:
-                return
+    def _work(self, first: list[_Job]) -> None:
+        job: _Job | None = first.pop()  # out of what the Thread keeps
+        while job is not None:
             call, arguments = job
-            del job
+            call(*arguments)
+            del job, call, arguments  # they hold the server
+            job = self._next()
 
     def _next(self) -> _Job | None:
         with self._lock:

@@ -1,0 +1,135 @@
+"""Which requests are for scripts.  Nothing runs them yet."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import pytest
+
+import httpd.server
+from httpd.server import CGIHTTPRequestHandler, _url_collapse_path, cgi
+from unit.server.wire import ask, statuses
+
+
+class Handler(CGIHTTPRequestHandler):
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
+        pass
+
+
+@pytest.mark.parametrize(
+    ("path", "collapsed"),
+    [
+        ("", "//"), (".", "//"), ("..", None), ("/.//..", None), ("/", "//"), ("//", "//"), ("/\\", "//\\"),
+        ("/.", "//"), ("/./", "//"), ("/..", None), ("/../", None), ("a", "//a"), ("/a", "//a"), ("a/", "/a/"),
+        ("/a//b/../c/.", "/a/c/"), ("./cgi-bin/x.py", "/cgi-bin/x.py"), ("/x/../../y", None), ("/a/b/..", "/a/"),
+        ("/cgi-bin%2fx.py", "/cgi-bin/x.py"), ("/cgi-bin/x.py?a=/../b", "/cgi-bin/x.py?a=/../b"), ("/?a", "//?a"),
+        ("/%2e%2e/x", None), ("/a/%2e", "/a/"), ("/a/b/../../c", "//c"),
+    ],
+)  # fmt: skip
+def test_paths(path: str, collapsed: str | None) -> None:
+    if collapsed is None:
+        with pytest.raises(IndexError):
+            _url_collapse_path(path)
+    else:
+        assert _url_collapse_path(path) == collapsed
+
+
+def bare(path: str) -> Handler:
+    made = Handler.__new__(Handler)
+    made.path = path
+    return made
+
+
+@pytest.mark.parametrize(
+    ("path", "info"),
+    [
+        ("/cgi-bin/a.py", ("/cgi-bin", "a.py")), ("/htbin/a/b?c", ("/htbin", "a/b?c")), ("/cgi-bin", None),
+        ("/cgi-bin/", ("/cgi-bin", "")), ("/cgi-binx/a", None), ("/x/../cgi-bin/a", ("/cgi-bin", "a")),
+        ("//cgi-bin/a", ("/cgi-bin", "a")), ("/x/cgi-bin/a", None), ("/deep/er/a", ("/deep/er", "a")),
+    ],
+)  # fmt: skip
+def test_which_paths_are_for_scripts(path: str, info: tuple[str, str] | None) -> None:
+    with mock.patch.object(Handler, "cgi_directories", ["/cgi-bin", "/htbin", "/deep/er"]):
+        handler = bare(path)
+        assert handler.is_cgi() is (info is not None)
+        assert getattr(handler, "cgi_info", None) == info
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    folder = tmp_path / "cgi-bin"
+    (folder / "sub").mkdir(parents=True)
+    for name, mode in (("run", 0o755), ("plain", 0o644), ("sub/run.py", 0o755)):
+        (folder / name).touch()
+        (folder / name).chmod(mode)
+    (tmp_path / "file").write_text("a file")
+    return tmp_path
+
+
+def answer(root: Path, path: str, method: str = "GET") -> str:
+    return ask(Handler, f"{method} {path} HTTP/1.0\r\n\r\n".encode(), directory=root).split(b"\r\n")[0].decode()
+
+
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [
+        ("/cgi-bin/none", "404 No such CGI script ('/cgi-bin/none')"),
+        ("/cgi-bin/sub", "403 CGI script is not a plain file ('/cgi-bin/sub')"),
+        ("/cgi-bin/", "403 CGI script is not a plain file ('/cgi-bin/')"),
+        ("/cgi-bin/plain", "403 CGI script is not executable ('/cgi-bin/plain')"),
+        ("/cgi-bin/run", "501 CGI scripts can't be run by this version"),
+        ("/file", "200 OK"),
+    ],
+)
+def test_answers(root: Path, path: str, status: str) -> None:
+    assert answer(root, path) == f"HTTP/1.0 {status}"
+
+
+def test_post_is_for_scripts(root: Path) -> None:
+    assert answer(root, "/file", "POST") == "HTTP/1.0 501 Can only POST to CGI scripts"
+    assert answer(root, "/cgi-bin/none", "POST").startswith("HTTP/1.0 404 ")
+
+
+def test_what_a_script_is_called_with(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = []
+
+    def run(handler: Any, script: str, file: str, rest: str, query: str) -> None:
+        calls.append((script, file, rest, query))
+        handler.send_response(204)
+        handler.end_headers()
+
+    monkeypatch.setattr(cgi, "run_script", run)
+    for path in ("/cgi-bin/sub/run.py/a/b?c=d?e", "/cgi-bin/run?x", "/cgi-bin/%72un"):
+        assert statuses(ask(Handler, f"GET {path} HTTP/1.0\r\n\r\n".encode(), directory=root)) == [204]
+    folder = str(root / "cgi-bin")
+    assert calls == [
+        ("/cgi-bin/sub/run.py", f"{folder}/sub/run.py", "/a/b", "c=d?e"),
+        ("/cgi-bin/run", f"{folder}/run", "", "x"),
+        ("/cgi-bin/run", f"{folder}/run", "", ""),
+    ]
+
+
+def test_small_things() -> None:
+    handler = bare("/")
+    assert [handler.is_python(name) for name in ("a.py", "a.PYW", "a.pl", "py")] == [True, True, False, False]
+    assert handler.is_executable("/bin/sh")
+    assert not httpd.server.executable(__file__)
+    assert handler.have_fork is hasattr(os, "fork")
+
+
+def test_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    import pwd
+
+    monkeypatch.setattr(cgi, "nobody", None)
+    assert httpd.server.nobody is None
+    entry = mock.Mock(pw_uid=4321)
+    with mock.patch.object(pwd, "getpwnam", return_value=entry):
+        assert httpd.server.nobody_uid() == 4321
+    assert httpd.server.nobody == httpd.server.nobody_uid() == 4321
+    monkeypatch.setattr(cgi, "nobody", None)
+    monkeypatch.setattr(pwd, "getpwall", lambda: [entry])
+    with mock.patch.object(pwd, "getpwnam", side_effect=KeyError):
+        assert httpd.server.nobody_uid() == 4322
