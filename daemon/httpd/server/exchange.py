@@ -63,6 +63,7 @@ class Exchange:
     settled = False  # the handler has finished in order
     since = 0.0  # when it began, monotonic seconds; 0: it waits for a thread
     hooked = False  # a server object with hooks passes it on
+    returned = False  # the call of the handler, or of those hooks, has returned
     room: threading.Event | None = None  # set when there is room in the queue again
     timeout: float | None = None
     _sock: TakenSocket | None = None

@@ -1,11 +1,11 @@
 """How soon a thread that was waiting gets a processor that another thread is using.
 
-Linux lets a task ask for a short time slice (EEVDF, since 6.12).  One that does runs as soon as it is woken, instead of
-when the task that is running has had its own slice of some milliseconds.  It gets no more time than others for that, so
-nobody needs a privilege.  Elsewhere, and on older kernels, nothing is changed.
+Linux lets a task ask for a short time slice (EEVDF, since 6.12).  One that does runs as soon as it is woken, and not
+only when the task that is running has had its own slice of some milliseconds.  It gets no more time than others for
+that, so nobody needs a privilege.  Elsewhere, and on older kernels, nothing is changed.
 
-For the loop of a worker beside handlers that compute: for every system call it has to be given back the interpreter, and
-can ask for it only when it runs.
+For the loop of a worker beside handlers that compute: for every system call it has to be given back the interpreter,
+and can ask for it only when it runs.
 """
 
 from __future__ import annotations

@@ -144,7 +144,10 @@ class AnsweringConnection(Connection):
                 "a handler sent no answer: 500", mount=mount.key, request=exchange.line
             )
         request = self._general().record.request
-        if self._send_reply(request, self._context.responder.refuse(mount, 500, head_only=exchange.command == "HEAD")):
+        reply = self._context.responder.refuse(mount, 500, head_only=exchange.command == "HEAD")
+        if exchange.name:
+            reply.fields = [*reply.fields, (b"X-Request-Id", exchange.name.encode())]
+        if self._send_reply(request, reply):
             self._ready_for_next()
 
     def _complete(self, exchange: Exchange) -> None:

@@ -127,10 +127,11 @@ class CallMount:
             else:
                 exchange.hooked = True
                 offer(server, exchange)
+                exchange.returned = True
                 return
         except BaseException as error:
             self._failed(exchange, server, error)
-        exchange.over = True
+        exchange.returned = exchange.over = True
 
     def _failed(self, exchange: Exchange, server: Any, error: BaseException) -> None:
         if not isinstance(error, Exception):  # sys.exit() in a handler: no reason to end a server

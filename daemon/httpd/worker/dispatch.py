@@ -153,7 +153,8 @@ class Dispatch:
 
     def _pushed(self, exchange: Exchange) -> None:
         if exchange.over:
-            self._over(exchange)
+            if exchange.returned:  # else it is found among the finished in a moment
+                self._over(exchange)
             return
         writer = exchange.wfile
         if not writer.queue:

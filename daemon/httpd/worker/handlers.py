@@ -27,7 +27,7 @@ from httpd.server.adopted import takes_hooks
 from httpd.server.handler import BaseHTTPRequestHandler
 from httpd.server.simple import SimpleHTTPRequestHandler
 from httpd.worker.calls import CallMount
-from httpd.worker.imports import LoadError, describe, extend_path, load
+from httpd.worker.imports import LoadError, describe, load
 
 DEFAULT_SERVER = "http.server:ThreadingHTTPServer"
 
@@ -43,7 +43,6 @@ class HandlerMount(CallMount):
         super().__init__(mount.key, prefix_of(mount.path), mount.settings, log)
         self.directory = files
         self._page = page
-        extend_path(mount.pythonpath)
         options: dict[str, Any] = {}
         limit = 0
         if isinstance(mount, schema.Directory):

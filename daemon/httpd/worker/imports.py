@@ -55,7 +55,8 @@ def describe(error: BaseException) -> str:
     text = " ".join(lines[-1].split())
     if isinstance(error, SyntaxError) and error.filename:
         return f"{text} ({error.filename}, line {error.lineno})"
-    if isinstance(error, ImportError) and not os.access(os.path.dirname(os.__file__), os.R_OK | os.X_OK):
+    library = (getattr(error, "name", None) or "").partition(".")[0] in sys.stdlib_module_names
+    if library and not os.access(os.path.dirname(os.__file__), os.R_OK | os.X_OK):
         text += f"; this user may not read Python's library in {os.path.dirname(os.__file__)}"
     frames = traceback.extract_tb(error.__traceback__)
     ours = [frame for frame in frames if not _is_machinery(frame.filename)]
