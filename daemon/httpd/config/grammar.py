@@ -107,12 +107,12 @@ def object_name(text: str) -> str:
     module, colon, name = text.partition(":")
     if all(part.isidentifier() for part in module.split(".") + name.split(".")) and colon:
         return text
-    if not colon and "." in text and all(part.isidentifier() for part in text.split(".")):
-        package, _, last = text.rpartition(".")
-        raise BadValueError(f"{shown(text)} has no colon in front of its last name", f'write "{package}:{last}"')
     if text.endswith(".py") or "/" in text:
         hint = 'name its module, as "app:Handler", and its folder in `pythonpath`'
         raise BadValueError(f"{shown(text)} is a file", hint)
+    if not colon and "." in text and all(part.isidentifier() for part in text.split(".")):
+        package, _, last = text.rpartition(".")
+        raise BadValueError(f"{shown(text)} has no colon in front of its last name", f'write "{package}:{last}"')
     raise BadValueError(f"{shown(text)} is no name in a module", 'write it as "package.module:name"')
 
 

@@ -170,7 +170,7 @@ class AnyTable(msgspec.Struct, frozen=True):
 
     @property
     def json(self) -> Json:
-        return {"type": "object"}
+        return {"type": "object", "patternProperties": {"^[A-Za-z_][A-Za-z_0-9]*$": {}}, "additionalProperties": False}
 
 
 def _travels(value: object, place: Place) -> bool:

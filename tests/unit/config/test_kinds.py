@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import datetime
+
 import pytest
 
 from httpd.config import grammar
@@ -11,6 +13,7 @@ from httpd.config.kinds import (
     ADDRESS_TEXT,
     INVALID,
     AddressKind,
+    AnyTable,
     ListOf,
     MapOf,
     boolean,
@@ -106,3 +109,23 @@ def test_equal_elements_are_reported_and_the_first_is_kept(read):
 @pytest.mark.parametrize("table", [{"address": "unix:a"}, "unix:a", "unix:./a"])
 def test_an_address_alone_in_a_table_is_that_address(read, table):
     assert read(AddressKind(), table)[0].text == "unix:/etc/a"
+
+
+def test_a_table_of_anything_is_kept_as_it_is(read):
+    value = {"directory": "/srv", "depth": 3, "deep": {"list": [1, "two", 3.5, True, {"x-y": {}}]}, "empty": {}}
+    assert read(AnyTable(), value) == (value, [])
+
+
+@pytest.mark.parametrize(
+    ("value", "places"),
+    [
+        (["a"], [""]),
+        ({"not-a-name": 1}, ["not-a-name"]),
+        ({"a": datetime.date(2026, 11, 26), "b": {"c": [1, datetime.time(1, 2)]}}, ["a", "b.c[1]"]),
+        ({"big": 2**64}, ["big"]),
+    ],
+)
+def test_what_does_not_travel_is_refused_where_it_stands(read, value, places):
+    result, problems = read(AnyTable(), value)
+    assert result is INVALID
+    assert problems == ["k" if not place else f"k.{place}" for place in places]

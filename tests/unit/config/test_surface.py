@@ -25,7 +25,7 @@ LATER = {
     "server": ("preload",),
     "limits": ("connections_per_client",),
     "defaults": SETTINGS_LATER,
-    "vhost": ("cgi", "handler", *SETTINGS_LATER),
+    "vhost": ("cgi", *SETTINGS_LATER),
 }
 OTHERS = {"server": {"listen", "run_dir"}}  # their defaults are made by `load`
 
@@ -80,9 +80,8 @@ def test_later_keys_are_refused_by_name(name, bad):
 
 
 def test_mounts_refuse_later_settings():
-    directory, redirect = TABLES["vhost"].tables
-    assert directory.later == ("handler", *SETTINGS_LATER)
-    assert redirect.later == SETTINGS_LATER
+    for mount in TABLES["vhost"].tables:
+        assert mount.later == SETTINGS_LATER
 
 
 def test_no_key_is_both_there_and_later():
@@ -111,7 +110,7 @@ def test_drop_ins_hold_vhosts_and_defaults():
         ("timeouts", ["[timeouts]"]),
         ("directory", ["[[vhost.directory]]"]),
         ("head", ["[timeouts]", "[limits]"]),
-        ("listing", ["[defaults]", "[[vhost]]", "[[vhost.directory]]", "[[vhost.redirect]]"]),
+        ("listing", ["[defaults]", "[[vhost]]", "[[vhost.directory]]", "[[vhost.handler]]", "[[vhost.redirect]]"]),
         ("nothing", []),
     ],
 )
