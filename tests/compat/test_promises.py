@@ -328,8 +328,8 @@ def test_the_hooks_of_a_handler_and_their_order(lib: Any) -> None:
         send(server, b"GET / HTTP/1.0\r\n\r\n")
     assert called == [
         "setup", "handle", "handle_one_request", "parse_request", "do_GET", "send_response", "log_request",
-        "log_message", "send_response_only", "version_string", "send_header", "date_time_string", "send_header", "send_header",
-        "end_headers", "flush_headers", "finish",
+        "log_message", "send_response_only", "version_string", "send_header", "date_time_string", "send_header",
+        "send_header", "end_headers", "flush_headers", "finish",
     ]  # fmt: skip
 
 
