@@ -6,6 +6,7 @@ One process for each: they change the folder they are in, and the modules that t
 from __future__ import annotations
 
 import importlib.util
+import os
 import re
 import subprocess
 import sys
@@ -40,8 +41,7 @@ def test_suite(suite: str, least: int, without: list[str], tmp_path: Path) -> No
     if not in_interpreter(suite):
         pytest.skip("this Python was installed without its tests")
     command = [sys.executable, str(DRIVER), suite, "-without", *without]
-    environment = {"PATH": "/usr/bin:/bin", "PYTHONPATH": str(HERE / "daemon"), "HOME": str(tmp_path),
-                   "TMPDIR": str(tmp_path), "PYTHONDONTWRITEBYTECODE": "1"}  # fmt: skip
+    environment = {**os.environ, "PYTHONPATH": str(HERE / "daemon"), "TMPDIR": str(tmp_path)}
     done = subprocess.run(
         command, cwd=tmp_path, env=environment, capture_output=True, text=True, errors="replace", timeout=300,
         check=False,

@@ -128,7 +128,9 @@ def main(arguments: list[str] | None = None) -> None:
             handler, _server_class(kind, options), options.protocol, options.port, options.bind,
             options.tls_cert, options.tls_key, options.tls_password,
         )  # fmt: skip
-    except (OSError, OverflowError, RuntimeError) as error:
+    except RuntimeError as error:  # no ssl module
+        sys.exit(f"httpd.server: {error}")
+    except OSError as error:
         where = getattr(error, "filename", None) or f"{options.bind or 'all interfaces'}, port {options.port}"
         sys.exit(f"httpd.server: {where}: {_reason(error)}")
 

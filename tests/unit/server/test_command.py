@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import signal
 import socket
@@ -26,7 +27,7 @@ HERE = Path(__file__).parents[3]
 def start(*arguments: str, folder: Path | None = None) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-u", "-m", "httpd.server", *arguments], cwd=folder, text=True, stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE, env={"PYTHONPATH": str(HERE / "daemon"), "PYTHONDONTWRITEBYTECODE": "1"},
+        stderr=subprocess.PIPE, env={**os.environ, "PYTHONPATH": str(HERE / "daemon")},
     )  # fmt: skip
 
 

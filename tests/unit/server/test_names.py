@@ -54,7 +54,7 @@ def test_what_is_not_there() -> None:
 def test_importing_it_is_cheap() -> None:
     """Who only serves his own handlers pays for no command line, no types, no signals."""
     code = "import sys, http.client; before = set(sys.modules); import httpd.server; print(*set(sys.modules) - before)"
-    environment = {"PYTHONPATH": str(HERE / "daemon")}
+    environment = {**os.environ, "PYTHONPATH": str(HERE / "daemon")}
     done = subprocess.run([sys.executable, "-c", code], env=environment, check=True, capture_output=True, text=True)
     loaded = done.stdout.split()
     assert not {"argparse", "mimetypes", "shutil", "httpd.server.command", "asyncio"} & set(loaded)
