@@ -38,6 +38,7 @@ def build_vhost(table: Checked, defaults: schema.Settings, listen: Sequence[sche
         )
     _check_paths(table)
     _check_methods(table)
+    _check_pythonpath(table)
     _check_loops(table, vhost.mounts)
     return vhost
 
@@ -124,16 +125,30 @@ def _check_paths(table: Checked) -> None:
 def _check_methods(table: Checked) -> None:
     """Methods that no mount they apply to can answer.  A vhost's may be for its redirects and handlers, which take
     any."""
-    others = table.tables.get("redirect") or table.tables.get("handler")
-    only_directories = not others and not table.broken & MOUNT_TABLES
-    for part in ((table,) if only_directories else ()) + table.tables.get("directory", ()):
-        if "handler" in part.values:
-            continue
+    directories = table.tables.get("directory", ())
+    of_files = tuple(directory for directory in directories if not _names_handler(directory))
+    others = table.tables.get("redirect") or table.tables.get("handler") or len(of_files) < len(directories)
+    only_files = not others and not table.broken & MOUNT_TABLES
+    for part in ((table,) if only_files else ()) + of_files:
         for index, method in enumerate(part.values.get("methods", ())):
             if method not in DIRECTORY_METHODS:
                 part.place.child("methods").child(index).report(
                     f"a directory can't answer {method}", f"it knows {', '.join(DIRECTORY_METHODS)}"
                 )
+
+
+def _check_pythonpath(table: Checked) -> None:
+    for directory in table.tables.get("directory", ()):
+        if directory.values.get("pythonpath") and not _names_handler(directory):
+            directory.place.child("pythonpath").report(
+                "is where the modules of `handler` are, and the directory has none",
+                'add handler = "module:name", or leave it out',
+            )
+
+
+def _names_handler(directory: Checked) -> bool:
+    """Whether it has the key, be its value good or not."""
+    return "handler" in directory.values or "handler" in directory.broken
 
 
 def _check_loops(table: Checked, mounts: Iterable[_AnyMount]) -> None:

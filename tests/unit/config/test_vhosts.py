@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from httpd.config.schema import Directory, Redirect
+from httpd.config.schema import Directory, Handler, Redirect
 from httpd.config.vhosts import same_path
 
 MERGING = """
@@ -204,3 +204,107 @@ def test_methods_of_a_vhost_may_be_for_its_redirects(good, bad):
     assert len(bad(text)) == 1
     vhost = good(text + '[[vhost.redirect]]\nfrom = "/a"\nto = "/b"\n').config.vhosts[0]
     assert vhost.mounts[1].settings.methods == ("GET", "POST")
+
+
+HANDLERS = """
+[[vhost]]
+root = "www"
+headers = { X-A = "vhost" }
+
+  [[vhost.handler]]
+  path = "/plain"
+  class = "app:Plain"
+
+  [[vhost.handler]]
+  path = "/full/"
+  class = "myapp.hooks:Hooks.Web"
+  options = { directory = "www", deep = { list = [1, 2.5, { yes = true }] } }
+  server = "http.server:HTTPServer"
+  threads = 1
+  strip_prefix = true
+  stream = true
+  http11 = true
+  pythonpath = ["app", "/srv/lib.zip"]
+  headers = { X-B = "mount" }
+  methods = ["POST"]
+
+  [[vhost.directory]]
+  path = "/files/"
+  handler = "app:Files"
+  pythonpath = ["app"]
+
+  [[vhost.redirect]]
+  from = "/plain/old"
+  to = "/plain"
+"""
+
+
+def test_handlers(good, tmp_path):
+    (vhost,) = good(HANDLERS).config.vhosts
+    root, files, plain, full, _redirect = vhost.mounts
+    assert root == Directory("/", "vhost[0]", vhost.settings, f"{tmp_path}/www")
+    assert files == Directory(
+        "/files/", "vhost[0].directory[0]", vhost.settings, f"{tmp_path}/www/files", "app:Files", (f"{tmp_path}/app",)
+    )
+    assert plain == Handler("/plain", "vhost[0].handler[0]", vhost.settings, "app:Plain")
+    assert full == Handler(
+        path="/full/",
+        key="vhost[0].handler[1]",
+        settings=full.settings,
+        target="myapp.hooks:Hooks.Web",
+        options={"directory": "www", "deep": {"list": [1, 2.5, {"yes": True}]}},
+        server="http.server:HTTPServer",
+        threads=1,
+        strip_prefix=True,
+        stream=True,
+        http11=True,
+        pythonpath=(f"{tmp_path}/app", "/srv/lib.zip"),
+    )
+    assert full.settings.headers == {"X-A": "vhost", "X-B": "mount"}
+    assert full.settings.methods == ("POST",)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        '[[vhost.directory]]\npath = "/a/"\nroot = "/srv"',
+        '[[vhost.handler]]\npath = "/a/"\nclass = "b:B"',
+        '[[vhost.redirect]]\nfrom = "/a/"\nto = "/b"',
+    ],
+)
+def test_a_handler_shares_its_path_with_no_other_mount(bad, other):
+    (message,) = bad(f'[[vhost]]\n[[vhost.handler]]\npath = "/a"\nclass = "a:A"\n{other}\n')
+    assert " is taken by vhost[0]." in message
+
+
+def test_a_handler_at_the_root_takes_the_place_of_the_vhosts_root(good, bad):
+    text = '[[vhost.handler]]\npath = "/"\nclass = "a:A"\n'
+    assert good("[[vhost]]\n" + text).config.vhosts
+    (message,) = bad('[[vhost]]\nroot = "/srv"\n' + text)
+    assert "the path '/' is taken by vhost[0].root" in message
+
+
+@pytest.mark.parametrize(
+    "mount",
+    [
+        '[[vhost.handler]]\npath = "/a"\nclass = "a:A"',
+        '[[vhost.directory]]\npath = "/a"\nhandler = "a:A"',
+        '[[vhost.directory]]\npath = "/a"\nhandler = "a:A"\nmethods = ["PATCH"]',
+    ],
+)
+def test_methods_of_a_vhost_may_be_for_its_handlers(good, mount):
+    text = f'[[vhost]]\nroot = "/srv"\nmethods = ["GET", "POST"]\n{mount}\n'
+    assert good(text).config.vhosts[0].mounts[1].settings.methods
+
+
+@pytest.mark.parametrize("key", ["methods", "pythonpath"])
+def test_a_handler_with_a_bad_name_is_one_mistake(bad, key):
+    text = f'[[vhost]]\nroot = "/srv"\n[[vhost.directory]]\npath = "/a"\nhandler = "a.A"\n{key} = ["POST"]\n'
+    (message,) = bad(text)
+    assert message.startswith("httpd.toml:5: vhost[0].directory[0].handler: ")
+
+
+def test_pythonpath_of_a_directory_is_for_its_handler(good, bad):
+    text = '[[vhost]]\nroot = "/srv"\n[[vhost.directory]]\npath = "/a"\npythonpath = '
+    assert good(text + "[]\n").config.vhosts
+    assert len(bad(text + '["lib"]\n')) == 1
