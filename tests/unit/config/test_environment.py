@@ -104,6 +104,48 @@ def test_a_listing_needs_a_folder_that_can_be_listed(open_folder, reach):
     assert "may not list 'www'" in message
 
 
+PYTHONPATH = """
+[[vhost]]
+root = "www"
+  [[vhost.handler]]
+  path = "/a"
+  class = "app:A"
+  pythonpath = ["app", "lib.zip"]
+  [[vhost.directory]]
+  path = "/b"
+  root = "www"
+  handler = "app:B"
+  pythonpath = ["app"]
+"""
+
+
+def test_folders_and_archives_of_modules_are_there(open_folder, reach):
+    (open_folder / "www").mkdir()
+    (open_folder / "app").mkdir()
+    (open_folder / "lib.zip").write_bytes(b"PK")
+    assert reach(PYTHONPATH) == []
+
+
+def test_missing_folders_and_archives_of_modules(open_folder, reach):
+    (open_folder / "www").mkdir()
+    assert sorted(reach(PYTHONPATH)) == [
+        "httpd.toml:12: vhost[0].directory[0].pythonpath[0]: 'app' does not exist",
+        "httpd.toml:7: vhost[0].handler[0].pythonpath[0]: 'app' does not exist",
+        "httpd.toml:7: vhost[0].handler[0].pythonpath[1]: 'lib.zip' does not exist",
+    ]
+
+
+def test_closed_folders_and_archives_of_modules(open_folder, reach, user_name):
+    (open_folder / "www").mkdir()
+    (open_folder / "app").mkdir(mode=0)
+    (open_folder / "lib.zip").write_bytes(b"PK")
+    (open_folder / "lib.zip").chmod(0)
+    _of_directory, folder, archive = sorted(reach(PYTHONPATH))
+    where = "httpd.toml:7: vhost[0].handler[0].pythonpath"
+    assert folder.startswith(f"{where}[0]: user {user_name!r} may not enter 'app' (d---------")
+    assert archive.startswith(f"{where}[1]: user {user_name!r} may not read 'lib.zip' (----------")
+
+
 def test_folder_from_the_command_line(tmp_path):
     loaded = Loaded(folder_config(str(tmp_path / "no"), euid=1000))
     assert short(check_environment(loaded, who="me"), tmp_path) == ["'no' does not exist"]
@@ -249,6 +291,14 @@ def test_connections_must_fit_the_limit_on_open_files(machine, monkeypatch, hard
             "httpd.toml:2: limits.connections: 10000 connections per worker need 10320 open files"
         )
         assert hint.startswith("set limits.connections to 3776 or less, or raise the limit to 10320")
+
+
+@pytest.mark.parametrize(("server", "handler", "fits"), [("", 16, True), ("", 17, False), (4, 4, True), (4, 5, False)])
+def test_a_handler_has_no_more_threads_than_the_worker(machine, server, handler, fits):
+    text = f"[server]\n{f'threads = {server}' if server else ''}\n[[vhost]]\nnames = ['a.org']\n"
+    found = machine(text + f"[[vhost.handler]]\npath = '/a'\nclass = 'app:A'\nthreads = {handler}\n")
+    message = f"{handler} is more than server.threads, which is {server or 16}; raise server.threads, or leave it out"
+    assert found == ([] if fits else [f"httpd.toml:8: vhost[0].handler[0].threads: {message}"])
 
 
 @ROOT_ONLY

@@ -20,6 +20,9 @@ ACCEPTED = [
     (grammar.error_status, "404", "404"),
     (grammar.error_status, "5xx", "5xx"),
     (grammar.method, "M-SEARCH", "M-SEARCH"),
+    (grammar.object_name, "app:Handler", "app:Handler"),
+    (grammar.object_name, "my_app.hooks:Web.Hook", "my_app.hooks:Web.Hook"),
+    (grammar.object_name, "http.server:ThreadingHTTPServer", "http.server:ThreadingHTTPServer"),
     (grammar.index_name, "index.html", "index.html"),
     (grammar.server_name, "Example.ORG.", "example.org"),
     (grammar.server_name, "*.Example.org", "*.example.org"),
@@ -49,6 +52,11 @@ REFUSED = [
     (grammar.extension, ["", "html", ".", ".a/b", ".a b", ".tar.gz", ".a\n"]),
     (grammar.error_status, ["", "200", "4XX", "40", "4044", "xx4", "600", "404\n"]),
     (grammar.method, ["", "get", "Get", "G T", "G\n", "G\u00c9T"]),
+    (grammar.object_name, ["", ":", "a", "a:", ":b", "a:b:c", "a.b", ".a:b", "a.:b", "a..b:c", "a:b.", "a:b..c"]),
+    (
+        grammar.object_name,
+        ["a-b:c", "a:b()", "a :b", "a: b", "a:b\n", "1a:b", "app.py", "/srv/app.py:A", "app/hooks:A"],
+    ),
     (grammar.index_name, ["", ".", "..", "a/b", "/", "a\nb"]),
     (
         grammar.server_name,
@@ -103,3 +111,17 @@ def test_hint_for_an_international_name():
     with pytest.raises(BadValueError) as caught:
         grammar.server_name("b\u00fccher.example")
     assert caught.value.hint == 'write "xn--bcher-kva.example"'
+
+
+@pytest.mark.parametrize(
+    ("text", "hint"),
+    [
+        ("myapp.hooks.WebhookHandler", 'write "myapp.hooks:WebhookHandler"'),
+        ("app.py", 'name its module, as "app:Handler", and its folder in `pythonpath`'),
+        ("WebhookHandler", 'write it as "package.module:name"'),
+    ],
+)
+def test_hint_for_the_name_of_a_handler(text, hint):
+    with pytest.raises(BadValueError) as caught:
+        grammar.object_name(text)
+    assert caught.value.hint == hint

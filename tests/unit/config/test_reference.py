@@ -56,9 +56,9 @@ def test_messages_of_the_manual_are_real(bad):
 
 
 def valid(value: Any, schema: dict[str, Any]) -> bool:
+    """As much of JSON Schema as the schema uses."""
     if not schema:
         return True  # anything
-    """As much of JSON Schema as the schema uses."""
     if "$ref" in schema:
         return valid(value, SCHEMA["definitions"][schema["$ref"].removeprefix("#/definitions/")])
     if "anyOf" in schema:

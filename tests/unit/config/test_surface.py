@@ -52,6 +52,17 @@ def test_defaults_are_those_of_the_schema(name, struct, extra):
         assert result == getattr(defaults, key.name), key.name
 
 
+def test_a_handler_has_the_keys_and_defaults_of_the_schema():
+    (table,) = (inner for inner in TABLES["vhost"].tables if inner.name == "handler")
+    own = {"target" if key.name == "class" else key.name: key for key in table.keys if key not in SETTINGS}
+    assert own.keys() == {*schema.Handler.__struct_fields__} - {"key", "settings"}
+    assert {name for name, key in own.items() if key.required} == {"path", "target"}
+    defaults = schema.Handler("/", "", schema.Settings())
+    for name, key in own.items():
+        if not key.required:
+            assert read(key.kind, tomli.loads(f"value = {key.default}")["value"]) == (getattr(defaults, name), []), name
+
+
 def every_key():
     def visit(table):
         yield from table.keys
