@@ -125,7 +125,7 @@ def _run(options: argparse.Namespace, command: Command) -> Outcome:
 
 def _check(path: str) -> Outcome:
     """The configuration test, here: it needs no server, and tests the file that was named."""
-    verdict = checker.run(checker.from_file(path))
+    verdict = checker.run(checker.from_file(path), imports=True)
     assert verdict is not None  # signals end this process
     if verdict.problems:
         return Outcome(REFUSED, "\n".join(verdict.problems), {"problems": list(verdict.problems)})

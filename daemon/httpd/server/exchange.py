@@ -14,6 +14,7 @@ Rules:
 
 from __future__ import annotations
 
+import contextlib
 import io
 import socket
 import threading
@@ -133,6 +134,13 @@ class Exchange:
         if not self.over:
             self.over = True
             self.push()
+
+    def part(self) -> None:
+        """Close the socket that the handler has taken over, as a server does behind it (`shutdown_request`)."""
+        if self._sock is not None:
+            with contextlib.suppress(OSError):
+                self._sock.shutdown(socket.SHUT_WR)
+            self._sock.close()
 
     def is_line(self, raw: bytes) -> bool:
         """Whether `raw` is the request line, with its end."""

@@ -67,7 +67,8 @@ class ResponseWriter:
     head = b""  # of the final answer, as it goes out
     status = 0
     sent = 0  # bytes of the body that were queued, framing not counted
-    dropped = 0  # bytes behind the end of the body
+    dropped = 0  # bytes behind the length that was announced
+    _bodyless = False  # there can't be a body, whatever is written
     keep_alive = False  # the framing allows another answer behind this one, and both sides want it
     closed = False
 
@@ -140,7 +141,7 @@ class ResponseWriter:
         """Decide how the body is delimited and whether the connection may stay (RFC 9112 6.3, 9.3)."""
         exchange = self._exchange
         status = says.status
-        no_body = exchange.command == "HEAD" or status in _BODYLESS
+        no_body = self._bodyless = exchange.command == "HEAD" or status in _BODYLESS
         if says.minor or exchange.http11:
             keep, more = self._frame_11(says, no_body=no_body)
             if not says.minor:
@@ -185,7 +186,8 @@ class ResponseWriter:
         left = self._left
         if left >= 0:
             if len(data) > left:
-                self.dropped += len(data) - left
+                if not self._bodyless:
+                    self.dropped += len(data) - left
                 data = data[:left]
                 if not data:
                     return

@@ -131,6 +131,8 @@ class CallMount:
                 return
         except BaseException as error:
             self._failed(exchange, server, error)
+        if exchange.taken_over:
+            exchange.part()
         exchange.returned = exchange.over = True
 
     def _failed(self, exchange: Exchange, server: Any, error: BaseException) -> None:

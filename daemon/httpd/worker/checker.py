@@ -32,6 +32,7 @@ from httpd.logs.access import compile_format
 from httpd.logs.targets import log_names
 from httpd.system import privileges, signals
 from httpd.system.descriptors import close_all_but
+from httpd.worker import hosting
 
 SECONDS = 30.0  # that a check may take
 _FOR_MASTERS = ("HUP", "USR1", "USR2", "TTIN", "TTOU", "INT")
@@ -147,6 +148,8 @@ def check(source: Source, *, imports: bool = False) -> Verdict:
         touch_logs([config])
         identity = _identity(config.server)
         endpoints = {address.text: _resolve(address) for address in config.server.listen}
+        if imports:
+            hosting.preload(config)  # as the master does, whose user may read what the workers' may not
         if identity is not None:
             privileges.drop(identity)
     except (privileges.PrivilegeError, OSError) as error:
@@ -162,9 +165,7 @@ def check(source: Source, *, imports: bool = False) -> Verdict:
 
 def _import_problems(config: schema.Config) -> list[str]:
     """What a worker would say of the handlers."""
-    from httpd.worker.hosting import try_mounts
-
-    return [f"{config.path}: {line}" for line in try_mounts(config)]
+    return [f"{config.path}: {line}" for line in hosting.try_mounts(config)]
 
 
 def touch_logs(configs: Iterable[schema.Config]) -> Verdict:

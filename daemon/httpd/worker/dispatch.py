@@ -102,7 +102,7 @@ class Dispatch:
 
     def tend(self, now: float) -> float:
         """Called before the loop waits; returns how many seconds it may wait at most."""
-        return min(self.pool.tend(now), max(0.0, self.look_at - now))
+        return 0.0 if self.quick else min(self.pool.tend(now), max(0.0, self.look_at - now))
 
     def run_quick(self) -> bool:
         """Run the handlers that are quick, in this thread; False: it does not lead any more, and has to leave the

@@ -56,7 +56,7 @@ class HandlerMount(CallMount):
         self.kind = load(f"{mount.key}.{'class' if files is None else 'handler'}", named)
         kind = load(f"{mount.key}.server", server)
         if not (isinstance(kind, type) and issubclass(kind, socketserver.TCPServer)):
-            raise LoadError(f"{mount.key}.server: {server!r} is no class of TCP servers")
+            raise LoadError(f"{mount.key}.server", f"{server!r} is no class of TCP servers")
         self.limit = (limit or threads) if issubclass(kind, socketserver.ThreadingMixIn) else 1
         self.queue = queue
         self.decides_expect = overrides(self.kind, "handle_expect_100")
@@ -111,7 +111,7 @@ class ServerHost:
             try:
                 made.append(kind(address, target))
             except Exception as error:
-                raise LoadError(f"{key}: {describe(error)}") from None
+                raise LoadError(key, describe(error)) from None
             finally:
                 self._adopting = None
         return made

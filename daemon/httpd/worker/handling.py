@@ -99,14 +99,18 @@ class HandlingConnection(AnsweringConnection):
         context = self._context
         self._begin(request)
         if mount.refuses(request.method):
-            return self._send_reply(request, context.responder.refuse(mount, 405))
+            return self._refuse_for(request, mount, 405)
         if mount.full:
             context.errors.limited(f"full {mount.key}", 10).warning(
                 "all threads are busy and the queue is full: 503", mount=mount.key, requests=mount.active
             )
-            return self._send_reply(request, context.responder.refuse(mount, 503))
+            return self._refuse_for(request, mount, 503)
         self._hand_over(self._exchange_for(request, mount), mount)
         return False
+
+    def _refuse_for(self, request: Request, mount: CallMount, status: int) -> bool:
+        reply = self._context.responder.refuse(mount, status, head_only=request.method == b"HEAD")
+        return self._send_reply(request, reply)
 
     def _exchange_for(self, request: Request, mount: CallMount) -> Exchange:
         if request.path in (b"", b"*"):

@@ -51,6 +51,7 @@ class Hosting:
         self._listeners = listeners
         self._host: Any = None
         self.problems: list[str] = []
+        self._reasons: set[str] = set()
         self.kinds: dict[type[schema.Mount], MakeMount] = {
             schema.Directory: self._directory,
             schema.Redirect: RedirectMount,
@@ -60,7 +61,7 @@ class Hosting:
     def check(self) -> None:
         """Raises LoadError with every problem that making the mounts has met."""
         if self.problems:
-            raise LoadError("\n".join(self.problems))
+            raise LoadError("", "\n".join(self.problems))
 
     def _directory(self, mount: schema.Directory, log: AccessLog | None) -> Mount:
         made = DirectoryMount(mount, log)
@@ -79,7 +80,9 @@ class Hosting:
             made = HandlerMount(mount, log, self._begin(), server.threads, self._config.limits.queue, files,
                                 self._context.responder.add_page)  # fmt: skip
         except LoadError as error:
-            self.problems.append(str(error))
+            if error.reason not in self._reasons:  # a module that is broken is so for all that name it
+                self._reasons.add(error.reason)
+                self.problems.append(str(error))
             return files or RedirectMount(schema.Redirect(mount.path, mount.key, mount.settings, "/"), log)
         return files if files is not None and made.stock else made
 

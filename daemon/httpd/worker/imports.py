@@ -19,7 +19,11 @@ from typing import Any
 
 
 class LoadError(Exception):
-    """A name can't be loaded.  The text is one line: key, reason, file and line."""
+    """A name can't be loaded.  The text is one line: the key, and the reason with file and line."""
+
+    def __init__(self, key: str, reason: str) -> None:
+        super().__init__(f"{key}: {reason}" if key else reason)
+        self.reason = reason
 
 
 def extend_path(folders: Iterable[str]) -> None:
@@ -35,16 +39,16 @@ def load(key: str, name: str) -> Any:
     try:
         found: Any = importlib.import_module(module_name)
     except BaseException as error:
-        raise LoadError(f"{key}: can't import {module_name!r}: {describe(error)}") from None
+        raise LoadError(key, f"can't import {module_name!r}: {describe(error)}") from None
     for part in path.split("."):
         try:
             found = getattr(found, part)
         except AttributeError:
             where = getattr(sys.modules[module_name], "__file__", None)
             place = f" ({where})" if where else ""
-            raise LoadError(f"{key}: there is no {path!r} in {module_name!r}{place}") from None
+            raise LoadError(key, f"there is no {path!r} in {module_name!r}{place}") from None
     if not callable(found):
-        raise LoadError(f"{key}: {name!r} is no class or function, but {type(found).__name__}")
+        raise LoadError(key, f"{name!r} is no class or function, but {type(found).__name__}")
     return found
 
 

@@ -9,8 +9,8 @@ Rules:
   `TICK` that the loop stands still and goes on with the loop itself; the thread that led goes on with its handler, and
   is a thread like any other then.  So no handler can hold up the loop for longer, and hardly any request costs a switch
   between threads, which costs more than the rest of it.
-- Who leads is decided by one token: the leader lays it down before it calls a handler and picks it up behind it.
-  Whoever picks it up leads.  (`list.append` and `list.pop` are atomic.)
+- Who leads is decided by a token: the leader lays down its own before it calls a handler and takes it back behind it;
+  if it is gone by then, so is the lead.  (`list.append`, `pop` and `remove` are atomic.)
 - Of the other threads one at a time is better than many, which would take the interpreter from each other.  So a thread
   is woken only when none is awake, or those that are have been in one handler for long, or nothing was taken out of the
   queue for `_STUCK`.
@@ -19,6 +19,7 @@ Rules:
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import threading
 import time
@@ -33,6 +34,7 @@ TICK = 0.001  # seconds after which a leader that is still in the same handler i
 _STUCK = 0.001  # seconds in which nobody took anything out of the queue
 _SURELY = 0.01  # seconds in one handler: it waits, or computes, and is not only waiting for the interpreter
 _PATIENCE = 0.05  # seconds; the longest pause between two looks at a queue that does not move
+_TURN = 0.004  # seconds of one round that quick handlers may have
 _TICKS = 20  # without a quick handler, until the deputy lies down
 _NEVER = float("inf")
 
@@ -82,7 +84,7 @@ class Pool:
         self._released = 0  # runs that do not count any more
         self.leader = Worker()
         self.leader.thread = threading.current_thread()
-        self._token: list[None] = []
+        self._token: list[Worker] = []
         self._runs = 0  # quick ones
         self._deputy: Worker | None = None
 
@@ -107,22 +109,25 @@ class Pool:
         if deputy is None or deputy.asleep:
             self._call_deputy(deputy)
         token, me, clock = self._token, self.leader, time.monotonic
+        until = clock() + _TURN
         while jobs:
             job = jobs.popleft()
             self._runs += 1
             job.since = clock()
             me.job = job
-            token.append(None)
+            token.append(me)
             job.run()
             try:
-                token.pop()
-            except IndexError:
+                token.remove(me)
+            except ValueError:
                 me.job = None
                 self.finished.append(job)
                 self.bell.ring()
                 return False
             me.job = None
             over(job)
+            if job.since > until:
+                break  # it is the turn of the sockets
         return True
 
     def _call_deputy(self, deputy: Worker | None) -> None:
@@ -132,7 +137,8 @@ class Pool:
                 self._deputy = None
         else:
             deputy.asleep = False
-            deputy.lock.release()
+            with contextlib.suppress(RuntimeError):  # it is up already
+                deputy.lock.release()
 
     def _stand_in(self, me: Worker) -> None:
         """What the deputy does: look whether the leader gets on, and lead when it does not."""
@@ -143,7 +149,9 @@ class Pool:
                 if quiet >= _TICKS:
                     quiet = 0
                     me.asleep = True
-                    me.lock.acquire()
+                    if seen == self._runs and not self._token:
+                        me.lock.acquire()
+                    me.asleep = False
             else:
                 quiet = 0
             if seen == self._runs and self._token:
