@@ -267,7 +267,8 @@ def _group_id(name: str) -> int | None:
 def _greet(folder: str, supervisor: Supervisor) -> None:
     active = supervisor.reloads.active
     names = [] if active is None else active.listener_names
-    urls = ", ".join(name if name.startswith("unix:") else f"http://{name}/" for name in names)
+    scheme = "https" if active is not None and active.config.script and active.config.script.certificate else "http"
+    urls = ", ".join(name if name.startswith("unix:") else f"{scheme}://{name}/" for name in names)
     write_line(f"Serving {folder} on {urls} (Ctrl-C stops)", sys.stderr)
 
 

@@ -49,9 +49,9 @@ def test_a_refused_reload_ends_too(served: Daemon) -> None:
 
 
 def test_every_reload_of_a_storm_ends(served: Daemon) -> None:
-    for _ in range(10):
+    for number in range(10):
         served.call("reload")
-    served.wait_notified("READY=1", 11)
+        served.wait_notified("READY=1", number + 2)  # read as they come: the kernel may keep no more than ten
     kinds = [text.split("=")[0] for text in served.notified]
     assert kinds == ["READY", *["RELOADING", "READY"] * 10]
 

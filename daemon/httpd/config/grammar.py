@@ -107,7 +107,7 @@ def object_name(text: str) -> str:
     module, colon, name = text.partition(":")
     if all(part.isidentifier() for part in module.split(".") + name.split(".")) and colon:
         return text
-    if text.endswith(".py") or "/" in text:
+    if text.partition(":")[0].endswith(".py") or "/" in text:
         hint = 'name its module, as "app:Handler", and its folder in `pythonpath`'
         raise BadValueError(f"{shown(text)} is a file", hint)
     if not colon and "." in text and all(part.isidentifier() for part in text.split(".")):

@@ -152,6 +152,9 @@ class MapOf(msgspec.Struct, frozen=True):
         }
 
 
+_DEEP = 50
+
+
 class AnyTable(msgspec.Struct, frozen=True):
     """A table of whatever TOML can hold, but for dates and times, which do not travel."""
 
@@ -174,6 +177,9 @@ class AnyTable(msgspec.Struct, frozen=True):
 
 
 def _travels(value: object, place: Place) -> bool:
+    if len(place.path) > _DEEP:
+        place.report("is nested too deeply", f"at most {_DEEP} levels")
+        return False
     if isinstance(value, dict):
         found = [_travels(element, place.child(name)) for name, element in value.items()]  # all, to report all
         return all(found)

@@ -49,6 +49,7 @@ def status(
         "uptime": round(uptime, 3),
         "started": since,
         "config": "" if active is None else active.config.path,
+        "script": "" if active is None or active.config.script is None else active.config.script.path,
         "listeners": [] if active is None or stopping else active.listener_names,
         "last_reload": dict(last_reload) or None,
         "wanted_workers": len(slots),
@@ -90,7 +91,7 @@ def status_text(data: Mapping[str, Any]) -> str:
         "httpd {version}, pid {pid}: {state}, generation {generation}, up {up}".format(
             up=_span(data["uptime"]), **data
         ),
-        f"config    {data['config'] or '(none: a folder on the command line)'}",
+        f"config    {data['config'] or data['script'] or '(none: a folder on the command line)'}",
         f"listening {', '.join(data['listeners']) or '-'}",
     ]
     reload = data["last_reload"]

@@ -63,6 +63,7 @@ class Exchange:
     failure: BaseException | None = None
     settled = False  # the handler has finished in order
     since = 0.0  # when it began, monotonic seconds; 0: it waits for a thread
+    holds = False  # there are descriptors to be closed (`let_go`)
     hooked = False  # a server object with hooks passes it on
     returned = False  # the call of the handler, or of those hooks, has returned
     room: threading.Event | None = None  # set when there is room in the queue again
@@ -129,18 +130,20 @@ class Exchange:
 
     def end(self) -> None:
         """The exchange is over; called once or more often."""
-        if self._sock is not None:
-            self._sock.close()
+        if self.holds:
+            self.let_go()
         if not self.over:
             self.over = True
             self.push()
 
-    def part(self) -> None:
-        """Close the socket that the handler has taken over, as a server does behind it (`shutdown_request`)."""
+    def let_go(self) -> None:
+        """Close what has a descriptor: a socket that was taken over, as a server does (`shutdown_request`); a body."""
         if self._sock is not None:
             with contextlib.suppress(OSError):
                 self._sock.shutdown(socket.SHUT_WR)
             self._sock.close()
+        with contextlib.suppress(OSError):
+            self.rfile.close()
 
     def is_line(self, raw: bytes) -> bool:
         """Whether `raw` is the request line, with its end."""
@@ -158,6 +161,13 @@ class Exchange:
         """Have rfile read from `raw`, in which the head comes first."""
         self.rfile = io.BufferedReader(raw)
         self.body_at = -1
+        self.holds = True
+
+    def read_file(self, file: io.BufferedRandom, body_at: int) -> None:
+        """Have rfile be a file with the head in front of the body."""
+        self.rfile = file
+        self.body_at = body_at
+        self.holds = True
 
     def lose(self) -> None:
         """The client is gone; called by the loop."""
@@ -235,6 +245,7 @@ class Exchange:
                 early = self.rfile.read() + early
             sock = self._sock = TakenSocket(real, early)
             sock.settimeout(self.timeout)
+            self.holds = True
         return sock
 
     def __getattr__(self, name: str) -> Any:

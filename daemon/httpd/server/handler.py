@@ -180,7 +180,7 @@ class BaseHTTPRequestHandler(socketserver.StreamRequestHandler):
         self.close_connection = not (
             exchange.keep_alive and (exchange.http11 or self.protocol_version >= "HTTP/1.1")
         )
-        if exchange.expect and self.protocol_version >= "HTTP/1.1":
+        if exchange.expect and (exchange.http11 or self.protocol_version >= "HTTP/1.1"):
             return self.handle_expect_100()
         return True
 

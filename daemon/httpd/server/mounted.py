@@ -36,6 +36,14 @@ def root_for(request: Any) -> str:
     return os.getcwd()
 
 
+def below(exchange: Exchange, path: str) -> str:
+    """A path in a URL without that of its directory mount, whose folder takes its place."""
+    prefix = exchange.mount.prefix.decode("latin-1") if exchange.mount.directory is not None else ""
+    if prefix and path.startswith(prefix) and path[len(prefix) : len(prefix) + 1] in ("", "/"):
+        return path[len(prefix) :] or "/"
+    return path
+
+
 def follows(handler: Any, stock: Any) -> bool:
     """Whether the mount can answer for this handler."""
     mount = handler._exchange.mount if handler._exchange is not None else None
@@ -58,7 +66,7 @@ def send_head(handler: Any, stock: Any) -> Any:
         exchange.failed(error)
         answer = Response(500)
     kind: Any = type(handler)
-    if answer.status == 200 and kind.guess_type is not stock.guess_type and answer.validators and answer.ranges:
+    if kind.guess_type is not stock.guess_type and _is_file(answer):
         ours = handler.guess_type(handler.translate_path(handler.path)).encode("latin-1")
         answer.fields = [(name, ours if name == b"Content-Type" else value) for name, value in answer.fields]
     elif kind.list_directory is not stock.list_directory and _is_listing(answer, handler.path):
@@ -89,6 +97,11 @@ def _answer(handler: Any, mount: Any) -> Response:
     if fd is not None and file_of(narrowed.body) != fd:
         os.close(fd)
     return narrowed
+
+
+def _is_file(answer: Response) -> bool:
+    """A file or one range of it; of several ranges each part has the mount's type."""
+    return (answer.status == 200 and answer.ranges) or (answer.status == 206 and not isinstance(answer.body, MultiBody))
 
 
 def _is_listing(answer: Response, path: str) -> bool:

@@ -173,12 +173,8 @@ def _take_fields(handler: Any, reader: RequestReader | None, block: bytes) -> bo
         return True
     fields: dict[bytes, bytes] = {}
     for name, value in found:
-        if name not in fields:
-            fields[name] = value.rstrip(b" \t")
-        elif name in (b"content-length", b"transfer-encoding"):
-            raise ProtocolError(400, f"More than one {name.decode().title()}")
-        else:
-            fields[name] += b"," + value.rstrip(b" \t")
+        value = value.rstrip(b" \t")
+        fields[name] = fields[name] + b"," + value if name in fields else value  # two lengths are no length then
     length = _body_length(fields, handler.request_version)
     if not length and (handler.command == "CONNECT" or b"upgrade" in fields):
         length = TUNNEL

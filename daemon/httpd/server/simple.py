@@ -212,6 +212,8 @@ class SimpleHTTPRequestHandler(BaseHTTPRequestHandler):
 
         Of a whole URL, as proxies are sent it, the path counts (RFC 9112 3.2.2).
         """
+        if self._exchange is not None:
+            path = mounted.below(self._exchange, path)
         if _plain_path(path) and os.path is posixpath and self.directory[-1:] not in ("", "/"):
             return self.directory + path
         path = path.split("?", 1)[0].split("#", 1)[0]

@@ -141,7 +141,9 @@ class ResponseWriter:
         """Decide how the body is delimited and whether the connection may stay (RFC 9112 6.3, 9.3)."""
         exchange = self._exchange
         status = says.status
-        no_body = self._bodyless = exchange.command == "HEAD" or status in _BODYLESS
+        if exchange.command == "CONNECT" and 200 <= status < 300:
+            says = says._replace(status=101, length=_UNKNOWN)  # what follows is a tunnel (RFC 9110 9.3.6)
+        no_body = self._bodyless = exchange.command == "HEAD" or says.status in _BODYLESS
         if says.minor or exchange.http11:
             keep, more = self._frame_11(says, no_body=no_body)
             if not says.minor:

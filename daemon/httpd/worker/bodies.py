@@ -28,10 +28,10 @@ _LONGEST = 10**18  # has as many digits as a length can have
 _RECV = 64 * 1024  # bytes asked for by one read
 
 
-def head_of(request: Request, length: int) -> bytes:
-    """The head as a handler is to see it, with the body's length for the framing that it came with."""
+def head_of(request: Request, length: int | None) -> bytes:
+    """The head as a handler is to see it, with the body's length for the framing that it came with; None: not known."""
     lines = [b"%b: %b\r\n" % pair for pair in request.lines if pair[0].lower() != b"transfer-encoding"]
-    if request.length < 0:
+    if request.length < 0 and length is not None:
         lines.append(b"Content-Length: %d\r\n" % length)
     return b"%b\r\n%b\r\n" % (request.line, b"".join(lines))
 

@@ -16,6 +16,7 @@ from queue import SimpleQueue
 from typing import Any
 
 from httpd.config import schema
+from httpd.content import paths
 from httpd.content.cache import Entry
 from httpd.logs.access_log import AccessLog
 from httpd.protocol.messages import Request, Response
@@ -50,12 +51,13 @@ class CallMount:
         self.http11 = self.stream = False
         self.limit = self.queue = 1
         self.active = 0
+        self.released = 0  # of them, those that do not count: streams, sockets that were taken over
         self.score = 0  # `dispatch`: how quick it has been
         self.waiting: deque[Exchange] = deque()
         self.inbox: SimpleQueue[Exchange] | None = None
         self.direct = True
         self.servers: list[Any] = []
-        self._strip = ""
+        self._strip = False  # `path_for` leaves the prefix out
         self._call: Callable[..., Any] = _nothing
         self._figures: dict[tuple[int, int], bytes] = {}
 
@@ -89,7 +91,7 @@ class CallMount:
     @property
     def full(self) -> bool:
         """Whether no more requests can wait."""
-        return self.active >= self.limit + self.queue
+        return self.active - self.released >= self.limit + self.queue
 
     def figures(self, status: int, size: int) -> bytes:
         """What the access log says of an answer (`AccessLog.plain`)."""
@@ -105,11 +107,16 @@ class CallMount:
         """`self.path` for a request target in origin-form."""
         if target[:2] == b"//":
             target = b"/" + target.lstrip(b"/")  # gh-87389: a Location made of it would name another host
-        text = target.decode("latin-1")
-        if self._strip and text.startswith(self._strip):
-            text = text[len(self._strip) :]
-            return text if text[:1] == "/" else "/" + text
-        return text
+        return self._stripped(target) if self._strip else target.decode("latin-1")
+
+    def _stripped(self, target: bytes) -> str:
+        path, mark, query = target.partition(b"?")
+        size = len(self.prefix)
+        if path[:size] == self.prefix and path[size : size + 1] in (b"", b"/") and b"/." not in path:
+            rest = path[size:]
+        else:  # the same path in other words, as "/%61pp/x" or "/app/../app/x"
+            rest = paths.quote(paths.normalize(paths.decode(path))[size:])
+        return (b"/" + rest.lstrip(b"/") + mark + query).decode("latin-1")
 
     def with_extra_fields(self, head: bytes, folded: bytes) -> bytes:
         """A head with the configured fields that the handler has not set."""
@@ -131,8 +138,8 @@ class CallMount:
                 return
         except BaseException as error:
             self._failed(exchange, server, error)
-        if exchange.taken_over:
-            exchange.part()
+        if exchange.holds:
+            exchange.let_go()
         exchange.returned = exchange.over = True
 
     def _failed(self, exchange: Exchange, server: Any, error: BaseException) -> None:

@@ -84,7 +84,7 @@ class Dispatch:
         """Have a handler run, now or when it is its turn."""
         self.active += 1
         mount.active += 1
-        if mount.active > mount.limit:
+        if mount.active - mount.released > mount.limit:
             mount.waiting.append(exchange)
         else:
             self._start(exchange)
@@ -142,13 +142,13 @@ class Dispatch:
             return
         exchange.ended = True
         self.active -= 1
+        mount: CallMount = exchange.mount
         if exchange.released:
             self.detached -= 1
             self.pool.take_back()
-        mount: CallMount = exchange.mount
+            mount.released -= mount.limit > 1
         mount.active -= 1
-        if mount.waiting:
-            self._start(mount.waiting.popleft())
+        self._next(mount)
         exchange.owner.answered(exchange)
 
     def _pushed(self, exchange: Exchange) -> None:
@@ -205,7 +205,15 @@ class Dispatch:
         exchange.released = True
         self.detached += 1
         self.pool.let_go()
+        mount: CallMount = exchange.mount
+        mount.released += mount.limit > 1  # one at a time is a promise
+        self._next(mount)
         return True
+
+    def _next(self, mount: CallMount) -> None:
+        """Let the next one run that waits for its turn, if it is."""
+        if mount.waiting and mount.active - mount.released - len(mount.waiting) < mount.limit:
+            self._start(mount.waiting.popleft())
 
     def _report(self, exchange: Exchange, age: float) -> None:
         ident = self.pool.thread_of(exchange)
@@ -279,7 +287,7 @@ class Dispatch:
         done.wait()
 
     def failed(self, exchange: Exchange, error: BaseException) -> None:
-        if isinstance(error, ConnectionError) and exchange.broken:
+        if isinstance(error, ConnectionError) and (exchange.broken or exchange.taken_over):
             self._errors.debug("the client left before the answer was written", request=exchange.line)
             return
         exchange.name = f"{os.getpid():x}-{next(self._ids):x}"

@@ -52,7 +52,7 @@ class HandlerMount(CallMount):
         else:
             named, server, options, limit = mount.target, mount.server, dict(mount.options), mount.threads
             self.http11, self.stream = mount.http11, mount.stream
-            self._strip = self.prefix.decode("latin-1") if mount.strip_prefix else ""
+            self._strip = mount.strip_prefix and bool(self.prefix)
         self.kind = load(f"{mount.key}.{'class' if files is None else 'handler'}", named)
         kind = load(f"{mount.key}.server", server)
         if not (isinstance(kind, type) and issubclass(kind, socketserver.TCPServer)):

@@ -120,7 +120,7 @@ class HandlingConnection(AnsweringConnection):
         store, self._store = self._store, None
         file, start = None, 0
         if store is None:
-            head, body = head_of(request, 0), b""
+            head, body = head_of(request, None), b""
         else:
             head, body, file, start = store.finish()
         dispatch = self._context.dispatch
@@ -130,7 +130,7 @@ class HandlingConnection(AnsweringConnection):
         exchange.minor = request.minor
         exchange.request = request
         if file is not None:
-            exchange.rfile, exchange.body_at = file, start
+            exchange.read_file(file, start)
         elif store is None and request.length:
             self._stream(exchange, request)
         exchange.keep_alive = not self._close

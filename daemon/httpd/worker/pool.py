@@ -181,7 +181,7 @@ class Pool:
     def tend(self, now: float) -> float:
         """See to it that somebody works; returns how many seconds the loop may wait at most."""
         if not self.queue:
-            self._pause, self._look_at = _STUCK, _NEVER
+            self._pause, self._look_at, self._first = _STUCK, _NEVER, None
             return _NEVER if not (self.finished or self.pushed or self.calls) else 0.0
         try:
             first = self.queue[0]
@@ -268,6 +268,7 @@ class Pool:
             job.run()
             me.job = None
             finished.append(job)
+            job = None  # what belongs to it must not wait for the next one
             if not queue or clock() - began > _STUCK:
                 self.bell.ring()
 

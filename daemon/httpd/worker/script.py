@@ -16,6 +16,7 @@ Rules:
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import os
 import runpy
@@ -42,7 +43,7 @@ from httpd.worker.shares import Share
 CONTROL = frozenset((signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2))
 _ANSWER = 10.0  # seconds that the master may take to bind
 _CLEAN_UP = 5.0  # seconds that the script has behind its last request
-EXIT_SCRIPT = 1
+EXIT_SCRIPT, EXIT_FAILED = 1, 70
 
 
 class ScriptHost:
@@ -74,6 +75,7 @@ class ScriptHost:
         """Run the script to its end; in the main thread.  Tells the master how it ended."""
         script = self._script
         self._keep_signals()
+        atexit._clear()  # what the master has registered is its own
         with contextlib.suppress(OSError):
             os.chdir(script.folder)
         sys.argv = [script.path, *script.arguments]
@@ -88,7 +90,19 @@ class ScriptHost:
         except BaseException as error:
             code, reason = EXIT_SCRIPT, describe(error)
             self._errors.error("the script raised", script=script.path, exception=error)
+        self._outlast_threads()
         self._finish(code, reason)
+
+    def _outlast_threads(self) -> None:
+        """The interpreter ends behind the last thread that is no daemon; atexit comes then."""
+        me = threading.current_thread()
+        try:
+            for thread in threading.enumerate():
+                if not thread.daemon and thread is not me:
+                    thread.join()
+        except KeyboardInterrupt:
+            pass
+        atexit._run_exitfuncs()
 
     def _finish(self, code: int, reason: str) -> None:
         with contextlib.suppress(Exception):
@@ -100,6 +114,7 @@ class ScriptHost:
             why = f": {reason}" if reason else ""
             reason = f"{self._script.path} ended without serving{why} (exit code {code})"
             self._tell({"event": "failed", "reason": reason})
+            os._exit(EXIT_FAILED)
         else:
             self._tell({"event": "finished", "code": code})
 
