@@ -1,8 +1,7 @@
 """Servers of one handler, the hello of apps/: httpd with it mounted, and what runs such code elsewhere.
 
-Each peer has one worker and is set up as its manual does for production; uvicorn with asyncio's own loop, both with the
-parser of pure Python and with that of C.  All log: httpd, gunicorn to a file; uvicorn, granian and http.server to
-stdout or stderr, which is a file.
+Each peer has one worker and is set up as its manual does for production.  All log each request: httpd and gunicorn to a
+file of their own, uvicorn, granian and http.server to stdout or stderr, which is a file as well.
 """
 
 from __future__ import annotations
@@ -11,35 +10,26 @@ import sys
 from pathlib import Path
 
 from python_servers import PythonServer
-from servers import Httpd, HttpServer, Server
+from servers import Httpd, Server
 
-APPS = Path(__file__).parent / "apps"
+_APPS = Path(__file__).parent / "apps"
+_HANDLERS = {"/": "Hello", "/burn": "Burn"}
 
 
 class HandlerHttpd(Httpd):
-    """httpd with a handler class for everything but /static/, which are the files; `module` has the class."""
+    """httpd with handler classes: /burn computes, /static has the files, everything else is the hello."""
 
     name = "httpd-handler"
     module = "hello_handler"
 
-    def command(self) -> list[str]:
-        command = super().command()
-        config = Path(command[-1])
-        mounts = "".join(
-            f'  [[vhost.handler]]\n  path = "{path}"\n  class = "{self.module}:{kind}"\n  pythonpath = ["{APPS}"]\n'
-            for path, kind in (("/", "Hello"), ("/burn", "Burn")) if hasattr_of(self.module, kind)
-        )  # fmt: skip
-        text = config.read_text().replace(
-            f'[[vhost]]\nroot = "{self.site}"\n',
-            f'[[vhost]]\n  [[vhost.directory]]\n  path = "/static"\n  root = "{self.site}"\n{mounts}',
-        )
-        config.write_text(text)
-        return command
-
-
-def hasattr_of(module: str, name: str) -> bool:
-    """Whether the module of apps/ has it; none of them is imported here."""
-    return name == "Hello" or module == "hello_handler"
+    def vhost(self) -> str:
+        mounts = [f'  [[vhost.directory]]\n  path = "/static"\n  root = "{self.site}"\n']
+        for path, kind in _HANDLERS.items():
+            mounts.append(
+                f'  [[vhost.handler]]\n  path = "{path}"\n  class = "{self.module}:{kind}"\n'
+                f'  pythonpath = ["{_APPS}"]\n'
+            )
+        return "".join(mounts)
 
 
 class DefaultSwitchHttpd(HandlerHttpd):
@@ -50,6 +40,8 @@ class DefaultSwitchHttpd(HandlerHttpd):
 
 
 class UvicornH11(PythonServer):
+    """asyncio's own loop, and the parser that is pure Python."""
+
     name = "uvicorn-h11"
     program, needs = "uvicorn", "uvicorn"
     parser = "h11"
@@ -57,76 +49,65 @@ class UvicornH11(PythonServer):
     def command(self) -> list[str]:
         return self.run(
             "--host", "127.0.0.1", "--port", str(self.port), "--workers", "1", "--loop", "asyncio", "--http",
-            self.parser, "--lifespan", "off", "--app-dir", str(APPS), "hello_apps:asgi",
+            self.parser, "--access-log", "--lifespan", "off", "--app-dir", str(_APPS), "hello_apps:asgi",
         )  # fmt: skip
 
 
 class UvicornHttptools(UvicornH11):
-    name = "uvicorn-c"
+    """The same with the parser in C, which uvicorn takes by itself where it is installed."""
+
+    name = "uvicorn-httptools"
     needs = "httptools"
     parser = "httptools"
 
 
 class Gunicorn(PythonServer):
+    """As many threads as a worker of httpd has."""
+
     name = "gunicorn"
     program, needs = "gunicorn", "gunicorn"
 
     def command(self) -> list[str]:
         return self.run(
             "--bind", f"127.0.0.1:{self.port}", "--workers", "1", "--worker-class", "gthread", "--threads", "16",
-            "--keep-alive", "65", "--access-logfile", str(self.access_log), "--chdir", str(APPS), "hello_apps:wsgi",
+            "--keep-alive", "65", "--access-logfile", str(self.access_log), "--chdir", str(_APPS), "hello_apps:wsgi",
         )  # fmt: skip
 
 
 class GranianWsgi(PythonServer):
+    """Its default: a thread for each request that waits, as far as half its backlog."""
+
     name = "granian-wsgi"
     program, needs = "granian", "granian"
+    options: tuple[str, ...] = ()
 
     def command(self) -> list[str]:
         return self.run(
             "--interface", "wsgi", "--host", "127.0.0.1", "--port", str(self.port), "--workers", "1", "--access-log",
-            "--working-dir", str(APPS), "hello_apps:wsgi",
+            *self.options, "--working-dir", str(_APPS), "hello_apps:wsgi",
         )  # fmt: skip
 
 
-class HttpServerHello(Server):
-    """The same class, in the standard library."""
+class GranianWsgiOne(GranianWsgi):
+    """One thread for the application: no two that want the interpreter."""
 
-    name = "http.server-11"
+    name = "granian-wsgi-1"
+    options = ("--blocking-threads", "1")
+
+
+class HelloServer(Server):
+    """The same class in the standard library's ThreadingHTTPServer.  It sends head and body apart: on a connection that
+    is kept, the body waits until the client has acknowledged the head (Nagle's algorithm, delayed ACK).  So its
+    throughput is that of a timer, and only its CPU time compares."""
+
+    name = "http.server-hello"
     version_command = (sys.executable, "--version")
     most_rounds = 3
 
     def command(self) -> list[str]:
-        return [sys.executable, str(APPS / "hello_handler.py"), str(self.port)]
+        return [sys.executable, str(_APPS / "hello_handler.py"), str(self.port)]
 
 
-class Library(HttpServer):
-    """`python -m httpd.server` in the place of `python -m http.server`."""
-
-    name = "httpd.server"
-    module = "httpd.server"
-    protocol = "HTTP/1.0"
-
-    def environment(self) -> dict[str, str]:
-        from servers import SOURCE
-
-        return {**super().environment(), "PYTHONPATH": str(SOURCE)}
-
-    def command(self) -> list[str]:
-        where = ["--bind", "127.0.0.1", "--directory", str(self.site), "--protocol", self.protocol]
-        return [sys.executable, "-m", self.module, str(self.port), *where]
-
-
-class Library11(Library):
-    name = "httpd.server-11"
-    protocol = "HTTP/1.1"
-
-
-class Stock(Library):
-    name = "http.server-f10"
-    module = "http.server"
-
-
-class Stock11(Library11):
-    name = "http.server-f11"
-    module = "http.server"
+HANDLER_SERVERS: tuple[type[Server], ...] = (
+    HandlerHttpd, DefaultSwitchHttpd, UvicornH11, UvicornHttptools, Gunicorn, GranianWsgi, GranianWsgiOne, HelloServer,
+)  # fmt: skip

@@ -10,12 +10,8 @@
 
 from __future__ import annotations
 
-import re
-import socket
 import statistics
 import subprocess
-import time
-from collections.abc import Iterator
 from pathlib import Path
 
 from load import Load
@@ -50,50 +46,6 @@ def at_half_load(session: Session) -> tuple[list[str], dict[str, float]]:
             lines.append(f"  {name} did not keep the rate")
     pairs = zip(*(found[name] for name in _PAIR), strict=True)
     return lines, {"p99 over nginx's": statistics.median(ours[1] / theirs[1] for ours, theirs in pairs)}
-
-
-def beside_burning(session: Session) -> tuple[list[str], dict[str, float]]:
-    """p99 of a file while four clients keep handlers of the same worker computing."""
-    server = session.server("httpd-handler")
-    if server is None:
-        raise NotMeasured("needs httpd-handler")
-    url = f"http://127.0.0.1:{server.port}"
-    seconds = max(4, session.options.seconds * session.options.rounds)
-    burn = subprocess.Popen(
-        ["taskset", "-c", str(session.client_core), "wrk", "-t1", "-c4", f"-d{seconds + 2}s", f"{url}/burn"],
-        stdout=subprocess.PIPE, text=True,
-    )  # fmt: skip
-    try:
-        waits = list(_one_by_one(server.port, seconds))
-    finally:
-        said, _ = burn.communicate()
-    waits.sort()
-    p50, p99 = (waits[int(len(waits) * part)] * 1e3 for part in (0.50, 0.99))
-    burned = re.search(r"Requests/sec:\s+([\d.]+)", said)
-    line = (
-        f"{len(waits)} requests, one every 5 ms: p50 {p50:.2f} ms, p99 {p99:.2f} ms, longest {waits[-1] * 1e3:.1f} ms;"
-        f" {burned[1] if burned else '?'} burning requests/s"
-    )
-    return [line], {"p99 beside burning handlers": p99}
-
-
-def _one_by_one(port: int, seconds: float) -> Iterator[float]:
-    """Seconds that each of the requests took that are sent every 5 ms; one that is late counts from when it was due."""
-    request = b"GET /static/1k.html HTTP/1.1\r\nHost: localhost\r\n\r\n"
-    with socket.create_connection(("127.0.0.1", port), 10) as sock:
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        due = time.monotonic() + 0.5
-        until = due + seconds
-        while due < until:
-            time.sleep(max(0.0, due - time.monotonic()))
-            sock.sendall(request)
-            answer = b""
-            while len(answer) < 1024 or not answer.partition(b"\r\n\r\n")[2][1023:]:
-                answer += sock.recv(65536)
-            if not answer.startswith(b"HTTP/1.1 200"):
-                raise SystemExit(f"bench: {answer[:80]!r}")
-            yield time.monotonic() - due
-            due += 0.005
 
 
 def _measure(session: Session, server: Server, rate: float) -> list[float]:

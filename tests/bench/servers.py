@@ -154,9 +154,13 @@ class Httpd(Server):
         config = self.folder / "httpd.toml"
         config.write_text(
             f'[server]\nlisten = ["127.0.0.1:{self.port}"]\nworkers = {self._count}\nrun_dir = "{self.run_dir}"\n'
-            f'[log]\naccess = "{self.access_log}"\n[[vhost]]\nroot = "{self.site}"\n'
+            f'[log]\naccess = "{self.access_log}"\n[[vhost]]\n{self.vhost()}'
         )
         return [sys.executable, "-m", "httpd", "-c", str(config)]
+
+    def vhost(self) -> str:
+        """What its one vhost serves, in TOML."""
+        return f'root = "{self.site}"\n'
 
     def call(self, command: str) -> dict[str, Any]:
         """The data of a command's outcome, asked for without a program in between (docs/control.md); it has to work."""
@@ -229,14 +233,16 @@ class Lighttpd(Server):
 
 
 class HttpServer(Server):
-    """Speaks HTTP/1.0 unless told otherwise, so each request has its own connection."""
+    """Speaks HTTP/1.0 unless told otherwise, so each request has its own connection.  It logs to stderr."""
 
     name = "http.server"
     version_command = (sys.executable, "--version")
+    module = "http.server"
+    options: tuple[str, ...] = ()
 
     def command(self) -> list[str]:
         where = ["--bind", "127.0.0.1", "--directory", str(self.site)]
-        return [sys.executable, "-m", "http.server", str(self.port), *where]
+        return [sys.executable, "-m", self.module, str(self.port), *where, *self.options]
 
 
 def free_port() -> int:

@@ -9,32 +9,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from handler_servers import (
-    DefaultSwitchHttpd,
-    GranianWsgi,
-    Gunicorn,
-    HandlerHttpd,
-    HttpServerHello,
-    Library,
-    Library11,
-    Stock,
-    Stock11,
-    UvicornH11,
-    UvicornHttptools,
-)
+from handler_servers import HANDLER_SERVERS
+from library_servers import LIBRARY_SERVERS, Library
 from load import Client, Load, LoadFailed, Result, wrong
 from python_servers import Aiohttp, Granian, Starlette, WhiteNoise
 from servers import SOURCE, Httpd, HttpServer, Lighttpd, Nginx, NginxTuned, Server
 
-_KINDS: tuple[type[Server], ...] = (
-    Httpd, Nginx, NginxTuned, Lighttpd, HttpServer, WhiteNoise, Aiohttp, Starlette, Granian, HandlerHttpd,
-    DefaultSwitchHttpd, UvicornH11, UvicornHttptools, Gunicorn, GranianWsgi, HttpServerHello, Library, Library11, Stock,
-    Stock11,
+_FILE_SERVERS: tuple[type[Server], ...] = (
+    Httpd, Nginx, NginxTuned, Lighttpd, HttpServer, WhiteNoise, Aiohttp, Starlette, Granian,
 )  # fmt: skip
 SERVERS: dict[str, type[Server]] = {
-    kind.name: kind
-    for kind in _KINDS
-}
+    kind.name: kind for kind in (*_FILE_SERVERS, *HANDLER_SERVERS, *LIBRARY_SERVERS)
+}  # fmt: skip
 
 
 class NotMeasured(Exception):
@@ -120,9 +106,7 @@ class Session:
     def maximum(self, name: str, load: Load, peers: tuple[str, ...]) -> dict[str, float]:
         """The most requests per second of some servers: from this run's measure `name`, else measured now."""
         results = self.results.get(name) or self.rounds(name, load, peers)
-        return {
-            peer: statistics.median(result.rate for result in results[peer]) for peer in peers if results.get(peer)
-        }
+        return {peer: statistics.median(result.rate for result in results[peer]) for peer in peers if results.get(peer)}
 
     def say(self, text: str, passing: bool = False) -> None:
         """Tell whoever waits, on stderr: the tables alone go to stdout."""
