@@ -106,11 +106,10 @@ def build(
     for vhost in config.vhosts:
         mounts = [kinds[type(mount)](mount, log_of(mount.settings)) for mount in vhost.mounts]
         sites.append(Site(vhost, mounts, log_of(vhost.settings)))
-    if not sites:
-        return {}
+    nothing: Site[M] = Site(schema.Vhost(key="", settings=schema.Settings()), (), None)
     return {
         address.text: SiteTable(
-            [site for site in sites if not site.vhost.listen or address.text in site.vhost.listen], number
+            [site for site in sites if not site.vhost.listen or address.text in site.vhost.listen] or [nothing], number
         )
         for number, address in enumerate(config.server.listen)
     }

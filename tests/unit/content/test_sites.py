@@ -163,3 +163,8 @@ def test_build_for_some_listeners() -> None:
     )  # fmt: skip
     assert [tables[":80"].find(host).name for host in (b"a", b"b", b"?")] == [b"a", b"b", b"a"]
     assert [tables[":81"].find(host).name for host in (b"a", b"b", b"?")] == [b"-", b"b", b"-"]
+
+
+def test_a_listener_without_a_vhost_has_nothing() -> None:
+    tables = build(config(Vhost(key="a", settings=SETTINGS, listen=(":80",))), KINDS, lambda settings: None)
+    assert tables[":81"].find(b"a").route(b"/") is None
