@@ -60,7 +60,7 @@ class Verdict:
         if self.met is False and self.target.goal:
             word = "not yet"
         kind = "goal" if self.target.goal else "target"
-        return f"{kind:<7} {self.target!s:<56} {word:<12} {self.measured}"
+        return f"{kind:<7} {self.target!s:<58} {word:<12} {self.measured}"
 
 
 Results = Mapping[str, Sequence[Result]]
