@@ -930,8 +930,10 @@ def test_small_things_a_handler_can_say(lib: Any) -> None:
 
 def test_months_of_its_own(lib: Any) -> None:
     handler = alone(lib)
-    handler.monthname = [None, *(f"m{number}" for number in range(1, 13))]
-    assert re.match(r"\d\d/m\d+/", handler.log_date_time_string())
+    with mock.patch.object(time, "time", return_value=1_600_000_000.0):
+        assert re.match(r"\d\d/Sep/2020 ", handler.log_date_time_string())
+        handler.monthname = [None, *(f"M{number:02d}" for number in range(1, 13))]
+        assert re.match(r"\d\d/M09/2020 ", handler.log_date_time_string())
 
 
 # Loops without a client

@@ -172,8 +172,8 @@ def _take_fields(handler: Any, reader: RequestReader | None, block: bytes) -> bo
         _begin_body(handler, reader, TUNNEL if handler.command == "CONNECT" else 0)
         return True
     fields: dict[bytes, bytes] = {}
-    for name, value in found:
-        value = value.rstrip(b" \t")
+    for name, given in found:
+        value = given.rstrip(b" \t")
         fields[name] = fields[name] + b"," + value if name in fields else value  # two lengths are no length then
     length = _body_length(fields, handler.request_version)
     if not length and (handler.command == "CONNECT" or b"upgrade" in fields):

@@ -31,6 +31,15 @@ def start(*arguments: str, folder: Path | None = None) -> subprocess.Popen[str]:
     )  # fmt: skip
 
 
+def failing(*arguments: str) -> tuple[str, str, int]:
+    """What is printed, to stdout and to stderr, and the exit code."""
+    with start(*arguments) as process:
+        try:
+            return *process.communicate(timeout=LIMIT), process.returncode
+        finally:
+            process.kill()
+
+
 @contextmanager
 def serving(*arguments: str, folder: Path | None = None) -> Iterator[tuple[subprocess.Popen[str], str]]:
     """A running command, and its URL."""
@@ -85,9 +94,8 @@ def test_its_options(tmp_path: Path) -> None:
     ],
 )  # fmt: skip
 def test_mistakes(arguments: list[str], code: int, message: str) -> None:
-    with start(*arguments) as process:
-        out, err = process.communicate(timeout=LIMIT)
-    assert (out, process.returncode) == ("", code)
+    out, err, returned = failing(*arguments)
+    assert (out, returned) == ("", code)
     assert message in err
     assert "Traceback" not in err
 
@@ -95,10 +103,8 @@ def test_mistakes(arguments: list[str], code: int, message: str) -> None:
 def test_a_port_that_is_taken() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        with start(str(port), "-b", "127.0.0.1") as process:
-            err = process.communicate(timeout=LIMIT)[1]
-    assert err == f"httpd.server: 127.0.0.1, port {port}: Address already in use\n"
-    assert process.returncode == 1
+        done = failing(str(port), "-b", "127.0.0.1")
+    assert done == ("", f"httpd.server: 127.0.0.1, port {port}: Address already in use\n", 1)
 
 
 # test()

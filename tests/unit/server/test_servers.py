@@ -27,6 +27,7 @@ from httpd.server import (
     ThreadingHTTPServer,
     ThreadingHTTPSServer,
     servers,
+    threads,
 )
 from httpd.system.tls import TLSError
 from unit.server.wire import LIMIT, Quiet
@@ -151,6 +152,10 @@ def waiting(server: Any) -> int:
     return 0 if server._crew is None else server._crew._waiting
 
 
+def thread_of(name: bytes) -> threading.Thread:
+    return next(thread for thread in threading.enumerate() if thread.name == name.decode())
+
+
 def test_threads_are_used_again() -> None:
     with running(ThreadingHTTPServer(("127.0.0.1", 0), Naming)) as server:
         names = set()
@@ -174,20 +179,21 @@ def test_nobody_waits_for_another() -> None:
         wait_for(lambda: waiting(server) >= 20)
 
 
-def test_no_thread_is_left_behind_a_closed_server() -> None:
-    before = threading.active_count()
+def test_no_thread_is_left_behind_a_closed_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(threads, "_IDLE", 1000.0)
     with running(ThreadingHTTPServer(("127.0.0.1", 0), Naming)) as server:
-        get(server)
+        worker = thread_of(get(server))
         wait_for(lambda: waiting(server) == 1)
-    wait_for(lambda: threading.active_count() <= before)
+    worker.join(LIMIT)
+    assert not worker.is_alive()
 
 
-def test_nor_behind_one_that_is_forgotten() -> None:
-    before = threading.active_count()
+def test_nor_behind_one_that_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(threads, "_IDLE", 1000.0)
     server = ThreadingHTTPServer(("127.0.0.1", 0), Naming)
     thread = threading.Thread(target=server.handle_request, daemon=True)
     thread.start()
-    get(server)
+    worker = thread_of(get(server))
     thread.join(LIMIT)
     crew = server._crew
     wait_for(lambda: crew._waiting == 1)
@@ -196,7 +202,8 @@ def test_nor_behind_one_that_is_forgotten() -> None:
     del server, thread
     gc.collect()
     assert gone() is None
-    wait_for(lambda: threading.active_count() <= before)
+    worker.join(LIMIT)
+    assert not worker.is_alive()
 
 
 def test_a_server_that_waits_for_its_connections() -> None:
