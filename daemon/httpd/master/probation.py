@@ -45,9 +45,10 @@ class Probation:
     def settle(self, kept: Sequence[Listener] = ()) -> None:
         """The new generation has proved itself: the old one finishes what is open and goes.
 
-        `kept` are listeners of a still newer generation, which may have taken up what this one gave up.
+        `kept` are listeners of a still newer generation, which may have taken up what this one gave up; so may a
+        script of this one, since.
         """
-        closing = dropped(self.given_up, kept)
+        closing = dropped(self.given_up, [*kept, *self.new.listeners])
         for listener in closing:  # first here: then the workers are the last who can empty its queue
             listener.close()
         self._crew.drain(self.old, [listener.address.text for listener in closing])

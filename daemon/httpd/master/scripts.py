@@ -42,7 +42,9 @@ def bind(
     try:
         address, endpoints = _checked(ordinal, host, port, both=both)
         kept = [listener for known in generations for listener in known.listeners]
-        (listener,) = bind_all([address], {address.text: endpoints}, kept, errors.info)
+        # By its number first: of those on port 0 several have the same endpoints.
+        known = next((known for known in kept if known.address.text == address.text), None)
+        listener = known or bind_all([address], {address.text: endpoints}, kept, errors.info)[0]
     except BindError as error:
         pairs.send(child.channel, {**answer, "errno": error.errno, "reason": str(error)})
         return

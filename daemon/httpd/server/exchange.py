@@ -61,6 +61,7 @@ class Exchange:
     broken = False  # the client is gone
     eager = False  # the loop does not wait for the handler to return
     failure: BaseException | None = None
+    fault = 0  # the status for what the client has done wrong while the handler read from it
     settled = False  # the handler has finished in order
     since = 0.0  # when it began, monotonic seconds; 0: it waits for a thread
     holds = False  # there are descriptors to be closed (`let_go`)
@@ -145,9 +146,16 @@ class Exchange:
         with contextlib.suppress(OSError):
             self.rfile.close()
 
-    def is_line(self, raw: bytes) -> bool:
-        """Whether `raw` is the request line, with its end."""
-        return raw is self.raw_line or raw[:-2] == self.line
+    def takes_other(self, raw: bytes) -> bool:
+        """Whether `raw` is not the request line as it came, but one that a handler has put in its place; rfile is
+        behind the line that came then."""
+        if not self.parsed:
+            if raw is self.raw_line or raw[:-2] == self.line:
+                return False
+            if self.raw_line:  # who has not called our `handle_one_request` has read it
+                self.rfile.readline()
+            self.parsed = True
+        return True
 
     def begin_body(self) -> None:
         """Move rfile behind the head."""
@@ -178,7 +186,7 @@ class Exchange:
     @property
     def denied(self) -> bool:
         """A server's `verify_request` did not let it through."""
-        return self.hooked and not self.settled and not self.wfile.status
+        return self.hooked and not self.settled and not self.wfile.status and self.failure is None
 
     def run(self) -> None:
         """Have the mount call the handler; for a thread of the pool."""

@@ -167,7 +167,7 @@ class BaseHTTPRequestHandler(socketserver.StreamRequestHandler):
         False when that can't be done; an error has been sent then.
         """
         exchange = self._exchange
-        if exchange is None or exchange.parsed or not exchange.is_line(self.raw_requestline):
+        if exchange is None or exchange.takes_other(self.raw_requestline):
             return parsing.parse_request(self)
         exchange.begin_body()
         self.requestline = line = exchange.line.decode("latin-1")

@@ -46,8 +46,10 @@ class Headers(http.client.HTTPMessage):
         if " \r" in self._raw or "\t\r" in self._raw or " \n" in self._raw or "\t\n" in self._raw:
             lines = [(known, value.rstrip(" \t")) for known, value in lines]
         del self._raw
+        given = dict(self.__dict__)  # what was set before anybody looked
         super().__init__()
-        self._headers = lines
+        self._headers, self._payload = lines, ""
+        self.__dict__.update(given)
         return self.__dict__[name]
 
     def get(self, name: str, failobj: Any = None) -> Any:

@@ -57,6 +57,18 @@ def ignore_others() -> None:
             signal.signal(number, signal.SIG_IGN)
 
 
+def keep_to_ourselves() -> None:
+    """Go on ignoring what is ignored, but by handlers that do nothing: a program that is started from here has its own
+    way with signals, and could not be interrupted otherwise.  Main thread only."""
+    for number in signal.valid_signals() - _FIXED - _IGNORED:
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, _nothing)
+
+
+def _nothing(number: int, frame: FrameType | None) -> None:
+    """A signal that is another's business."""
+
+
 def ignore(names: Iterable[str]) -> None:
     """Ignore the signals of these names."""
     for name in names:

@@ -139,12 +139,13 @@ class AnsweringConnection(Connection):
         if self._talk is not None and self._talk.receiver.body is not None:
             self._close = True
         mount = exchange.mount
-        if exchange.failure is None:
+        if exchange.failure is None and not exchange.fault:
             self._context.errors.limited(f"silent {mount.key}", 60).warning(
                 "a handler sent no answer: 500", mount=mount.key, request=exchange.line
             )
         request = self._general().record.request
-        reply = self._context.responder.refuse(mount, 500, head_only=exchange.command == "HEAD")
+        status = exchange.fault or 500
+        reply = self._context.responder.refuse(mount, status, head_only=exchange.command == "HEAD")
         if exchange.name:
             reply.fields = [*reply.fields, (b"X-Request-Id", exchange.name.encode())]
         if self._send_reply(request, reply):
@@ -282,6 +283,12 @@ class AnsweringConnection(Connection):
             self._reset()
         else:
             super()._expire()
+
+    def drain(self, *, fresh: bool) -> None:
+        """The next request will be the last; where a handler has not begun its answer yet, this one is."""
+        super().drain(fresh=fresh)
+        if self._exchange is not None:
+            self._exchange.keep_alive = False
 
     def cut(self) -> None:
         """Close in the middle of whatever there is; an answer on its way is logged as far as it came."""

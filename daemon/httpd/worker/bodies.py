@@ -110,6 +110,7 @@ class StreamBody(io.RawIOBase):
             try:
                 self._ready = self._more()
             except ProtocolError as error:
+                self._exchange.fault = error.status
                 raise ConnectionAbortedError(f"the body is malformed: {error.reason}") from None
         piece = self._ready.pop(0)
         size = min(len(piece), len(view))
@@ -129,16 +130,22 @@ class StreamBody(io.RawIOBase):
         poller = select.poll()
         poller.register(self._fd, select.POLLIN)
         if not poller.poll(gap * 1000):
+            self._exchange.fault = 408
             raise TimeoutError("timed out")
         try:
             data = os.read(self._fd, _RECV)
         except BlockingIOError:
             return []
+        except ConnectionError:
+            self._exchange.fault = 400
+            raise
         if not data:
+            self._exchange.fault = 400
             raise ConnectionResetError(104, "the client stopped sending")
         self._moved += len(data)
         age = time.monotonic() - self._since
         if age > self._gap and self._moved < self._rate * age:
+            self._exchange.fault = 408
             raise TimeoutError("the client is too slow")
         return receiver.next_body(data)
 

@@ -21,10 +21,12 @@ import time
 import traceback
 from collections import deque
 from collections.abc import Callable
+from types import FrameType
 from typing import Any, Protocol
 
 from httpd.logs.errors import ErrorLog
 from httpd.server.exchange import Exchange
+from httpd.worker import calls
 from httpd.worker.calls import CallMount
 from httpd.worker.context import Context
 from httpd.worker.pool import Pool
@@ -218,7 +220,7 @@ class Dispatch:
     def _report(self, exchange: Exchange, age: float) -> None:
         ident = self.pool.thread_of(exchange)
         frame = sys._current_frames().get(ident or 0)
-        stack = "".join(traceback.format_stack(frame)) if frame is not None else "(it has just ended)"
+        stack = _stack(frame) if frame is not None else "(it has just ended)"
         self._errors.warning(f"a handler takes long; it stands at\n{stack}", request=exchange.line,
                              mount=exchange.mount.key, seconds=f"{age:.1f}")  # fmt: skip
 
@@ -287,9 +289,17 @@ class Dispatch:
         done.wait()
 
     def failed(self, exchange: Exchange, error: BaseException) -> None:
-        if isinstance(error, ConnectionError) and (exchange.broken or exchange.taken_over):
-            self._errors.debug("the client left before the answer was written", request=exchange.line)
+        left = isinstance(error, ConnectionError) and (exchange.broken or exchange.taken_over)
+        if left or (exchange.fault and isinstance(error, ConnectionError | TimeoutError)):
+            self._errors.debug("the client left, or failed to send its body", request=exchange.line, error=str(error))
             return
         exchange.name = f"{os.getpid():x}-{next(self._ids):x}"
         self._errors.error("a handler raised", request=exchange.line, id=exchange.name,
                            mount=exchange.mount.key, exception=error)  # fmt: skip
+
+
+def _stack(frame: FrameType) -> str:
+    """Where a handler stands, from where it was called."""
+    found = traceback.extract_stack(frame)
+    ours = [number for number, entry in enumerate(found) if entry.filename == calls.__file__]
+    return "".join(traceback.format_list(found[ours[-1] + 1 :] if ours else found))

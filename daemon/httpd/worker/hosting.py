@@ -23,6 +23,7 @@ from httpd.content.sites import build
 from httpd.content.static import DirectoryMount, RedirectMount
 from httpd.logs.access_log import AccessLog
 from httpd.logs.errors import ErrorLog
+from httpd.system import signals
 from httpd.system.poller import make_poller
 from httpd.worker.context import Context
 from httpd.worker.exchange import Mount
@@ -143,6 +144,7 @@ def preload(config: schema.Config) -> None:
 def host_user_code(errors: ErrorLog, *, own_stderr: bool = False) -> None:
     """Set this process up for code that others wrote.  `own_stderr`: it writes to stderr as it likes."""
     sys.setswitchinterval(SWITCH_INTERVAL)
+    signals.keep_to_ourselves()
     sys.dont_write_bytecode = True  # see `worker.imports`
     if not own_stderr:
         sys.stderr = LogStream(errors)

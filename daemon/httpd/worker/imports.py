@@ -69,5 +69,10 @@ def describe(error: BaseException) -> str:
     return f"{text} ({ours[-1].filename}, line {ours[-1].lineno})"
 
 
+_LIBRARY = os.path.dirname(os.__file__) + os.sep
+
+
 def _is_machinery(filename: str) -> bool:
-    return filename.startswith("<frozen") or filename in (__file__, importlib.__file__)
+    """Whether a file is none that its author could put right: of the standard library, or this one."""
+    library = filename.startswith(_LIBRARY) and f"-packages{os.sep}" not in filename
+    return library or filename.startswith("<frozen") or filename == __file__

@@ -20,7 +20,6 @@ Rules:
 from __future__ import annotations
 
 import contextlib
-import signal
 import threading
 import time
 from collections import deque
@@ -230,9 +229,7 @@ class Pool:
 
     def _begin(self, thread: Worker, what: Callable[[Worker], None]) -> bool:
         def run() -> None:
-            # Signals are for the main thread: taken here, they would not interrupt what it waits for.
-            signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
-            what(thread)
+            what(thread)  # no signal is blocked: programs that a handler starts would have it blocked as well
 
         thread.thread = threading.Thread(target=run, name="handler", daemon=True)
         try:

@@ -130,7 +130,8 @@ class _Worker:
 
         order = self._order
         return host_script(script, self._context, order.config, order.listeners, Share(order.shares, order.slot),
-                           self._acceptors, self._logs.get(order.config.log.access), self._tell)  # fmt: skip
+                           self._acceptors, self._logs.get(order.config.log.access), self._tell,
+                           self._flush_errors)  # fmt: skip
 
     def _log_of(self, settings: schema.Settings) -> AccessLog | None:
         spec = self._order.config.log.access if settings.access_log is None else settings.access_log
@@ -167,7 +168,7 @@ class _Worker:
             code = EXIT_OK
         except Exception as error:
             self._errors.error("defect in the loop", exception=error)
-            self._error_sink.flush(time.monotonic() + _LOG_FLUSH)
+            self._flush_errors()
         os._exit(code)
 
     def _end(self) -> None:
@@ -185,6 +186,9 @@ class _Worker:
             if not sink.flush(until):
                 self._errors.error("log lines are lost: their target took none of them to the end", target=spec,
                                    lines=sink.unwritten())  # fmt: skip
+        self._flush_errors()
+
+    def _flush_errors(self) -> None:
         self._error_sink.flush(time.monotonic() + _LOG_FLUSH)
 
     def _begin_to_accept(self) -> None:

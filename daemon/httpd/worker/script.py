@@ -18,6 +18,8 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import errno
+import functools
 import os
 import runpy
 import signal
@@ -37,12 +39,14 @@ from httpd.worker.context import Context
 from httpd.worker.dispatch import Dispatch
 from httpd.worker.hosting import host_user_code
 from httpd.worker.imports import describe
-from httpd.worker.servers import ScriptListener, Serving
+from httpd.worker.listening import Place, ScriptListener, wanted
+from httpd.worker.servers import Serving
 from httpd.worker.shares import Share
 
 CONTROL = frozenset((signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2))
 _ANSWER = 10.0  # seconds that the master may take to bind
 _CLEAN_UP = 5.0  # seconds that the script has behind its last request
+_POLLED = 1.0  # seconds behind the first look at a listener in which a script may still fail to serve
 EXIT_SCRIPT, EXIT_FAILED = 1, 70
 
 
@@ -52,20 +56,26 @@ class ScriptHost:
     def __init__(
         self, script: schema.Script, given: list[tuple[schema.Address, list[socket.socket]]], errors: ErrorLog,
         tell: Callable[[dict[str, object]], None], make: Callable[[Any, list[Any]], Serving],
+        flush: Callable[[], None],
     ) -> None:  # fmt: skip
         """`given`: listeners that take the place of the script's first; `make(server, listeners)` gets a server
-        served."""
+        served; `flush` has the error log written."""
         self._script = script
         self._given = given
         self._errors = errors
         self._tell = tell
         self._make = make
+        self._flush = flush
         self._ordinal = 0
         self._asks: dict[int, tuple[threading.Event, list[Any]]] = {}
+        self._binding = threading.Lock()
+        self._places: dict[tuple[str, int], Place] = {}  # by what was asked for, with the port that 0 became
+        self._open: dict[Any, Place] = {}
         self._bound: dict[Any, list[tuple[schema.Address, ScriptListener]]] = {}
         self._serving: dict[Any, Serving] = {}
         self._handlers: dict[int, Any] = {}
         self._ready = False
+        self._timer: threading.Timer | None = None  # until it is taken to be ready
         self._ended = False  # by the master
         self.over = threading.Event()  # the script has come to its end
 
@@ -114,9 +124,12 @@ class ScriptHost:
             why = f": {reason}" if reason else ""
             reason = f"{self._script.path} ended without serving{why} (exit code {code})"
             self._tell({"event": "failed", "reason": reason})
+            self._flush()
             os._exit(EXIT_FAILED)
         else:
             self._tell({"event": "finished", "code": code})
+            for serving in list(self._serving.values()):
+                serving.hang_up()
 
     def _keep_signals(self) -> None:
         """Let the script set handlers for the master's signals, and call them at the end."""
@@ -183,35 +196,40 @@ class ScriptHost:
     # What the script's servers ask for
 
     def bind(self, server: socketserver.TCPServer) -> None:
-        ordinal, self._ordinal = self._ordinal, self._ordinal + 1
-        if ordinal == 0 and self._given:
-            found = [(address, ScriptListener(fileno=os.dup(sock.fileno()))) for address, sockets in self._given
-                     for sock in sockets]  # fmt: skip
-        else:
-            found = self._ask(server, ordinal)
-        sock = found[0][1]
+        with self._binding:
+            host, port, both = wanted(server)
+            known = self._places.get((host, port))
+            if known is not None and any(place is known for place in self._open.values()):
+                raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))
+            place = known or Place(self._ordinal, host, port, both)  # one that was closed is taken up again
+            if place.ordinal == 0 and self._given:
+                found = [(address, ScriptListener(fileno=os.dup(sock.fileno()))) for address, sockets in self._given
+                         for sock in sockets]  # fmt: skip
+            else:
+                found = self._ask(place)
+            sock = found[0][1]
+            name = sock.getsockname()
+            if known is None:
+                self._ordinal += 1
+                self._places[host, port or name[1]] = place
+            self._open[server] = place
+            self._bound[server] = found
+        sock.polled = functools.partial(self._polled, server)
         server.socket.close()
         server.socket = sock
-        name = sock.getsockname()
         server.server_address = name if isinstance(name, tuple) else (name, 0)
-        self._bound[server] = found
 
-    def _ask(self, server: socketserver.TCPServer, ordinal: int) -> list[tuple[schema.Address, ScriptListener]]:
-        host, port = server.server_address[:2]
-        family = server.address_family
-        name = host if isinstance(host, str) else bytes(host).decode("latin-1")
-        found = socket.getaddrinfo(name or None, port, family, socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0][4]
-        both = family == socket.AF_INET6 and not server.socket.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY)
+    def _ask(self, place: Place) -> list[tuple[schema.Address, ScriptListener]]:
         event, answer = threading.Event(), []  # type: ignore[var-annotated]
-        self._asks[ordinal] = (event, answer)
-        self._tell({"event": "bind", "ask": ordinal, "ordinal": ordinal, "host": str(found[0]), "port": int(found[1]),
-                    "both": both})  # fmt: skip
+        self._asks[place.ordinal] = (event, answer)
+        self._tell({"event": "bind", "ask": place.ordinal, "ordinal": place.ordinal, "host": place.host,
+                    "port": place.port, "both": place.both})  # fmt: skip
         if not event.wait(_ANSWER):
-            raise TimeoutError(110, "the master does not bind")
+            raise TimeoutError(errno.ETIMEDOUT, "the master does not bind")
         message, fds = answer
         if "errno" in message:
             raise OSError(int(message["errno"]), os.strerror(int(message["errno"])), str(message.get("reason")))
-        address = schema.Address(str(message["address"]), host=str(found[0]), port=int(found[1]))
+        address = schema.Address(str(message["address"]), host=place.host, port=place.port)
         return [(address, ScriptListener(fileno=fd)) for fd in fds]
 
     def bound(self, message: Mapping[str, object], fds: list[int]) -> None:
@@ -228,15 +246,15 @@ class ScriptHost:
         serving = self._serving.get(server)
         if serving is None:
             if server not in self._bound:
-                raise OSError(22, "the server has no address: server_bind was not called")
+                raise OSError(errno.EINVAL, "the server has no address: server_bind was not called")
             serving = self._serving[server] = self._make(server, self._bound[server])
+        if self._script.certificate:
+            serving.speak_tls(self._script.certificate, self._script.key)
         return serving
 
     def serve_forever(self, server: socketserver.TCPServer, poll_interval: float) -> None:
         """Serve until `shutdown`, or the end."""
         serving = self._served(server)
-        if self._script.certificate:
-            serving.speak_tls(self._script.certificate, self._script.key)
         serving.begin(forever=True)
         self._get_ready()
         serving.wait(poll_interval)
@@ -248,8 +266,17 @@ class ScriptHost:
         self._get_ready()
         serving.handle_one()
 
+    def _polled(self, server: socketserver.TCPServer) -> int:
+        """The script asks for a descriptor: it may be going to wait for somebody to come, before `handle_request`."""
+        if not self._ready and self._timer is None:
+            self._timer = threading.Timer(_POLLED, self._get_ready)
+            self._timer.daemon = True
+            self._timer.start()
+        serving = self._serving.get(server)
+        return -1 if serving is None else serving.polled
+
     def _get_ready(self) -> None:
-        if not self._ready:
+        if not self._ready and not self.over.is_set():
             self._ready = True
             self._tell({"event": "ready", "pid": os.getpid()})
 
@@ -264,6 +291,8 @@ class ScriptHost:
         serving = self._serving.pop(server, None)
         if serving is not None:
             serving.shut_down()
+            serving.close()
+        self._open.pop(server, None)
         for _, sock in self._bound.pop(server, ()):
             if sock is not server.socket:
                 sock.close()
@@ -273,7 +302,7 @@ class ScriptHost:
 def host_script(
     script: schema.Script, context: Context, config: schema.Config,
     given: list[tuple[schema.Address, list[socket.socket]]], share: Share, acceptors: list[Acceptor],
-    log: AccessLog | None, tell: Callable[[dict[str, object]], None],
+    log: AccessLog | None, tell: Callable[[dict[str, object]], None], flush: Callable[[], None],
 ) -> ScriptHost:  # fmt: skip
     """What runs a script in this worker."""
     host_user_code(context.errors, own_stderr=True)
@@ -283,7 +312,11 @@ def host_script(
     def make(server: Any, listeners: list[Any]) -> Serving:
         return Serving(server, listeners, context, dispatch, share, acceptors, log, config)
 
-    host = ScriptHost(script, given, context.errors, tell, make)
+    # What other workers have asked for meanwhile is among them, and this one will ask for it, too.
+    named = [(address, sockets) for address, sockets in given if address in config.server.listen]
+    for sock in (sock for address, sockets in given if address not in config.server.listen for sock in sockets):
+        sock.close()
+    host = ScriptHost(script, named, context.errors, tell, make, flush)
     adopted.install(host)
     return host
 
@@ -295,4 +328,3 @@ def _exit_code(error: SystemExit) -> tuple[int, str]:
     if isinstance(error.code, int):
         return error.code & 0xFF, ""
     return 1, str(error.code)
-

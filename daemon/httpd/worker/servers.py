@@ -15,7 +15,7 @@ from __future__ import annotations
 import contextlib
 import os
 import queue
-import socket
+import select
 import socketserver
 import threading
 import time
@@ -30,17 +30,10 @@ from httpd.worker.acceptor import Acceptor
 from httpd.worker.calls import CallMount
 from httpd.worker.context import Context
 from httpd.worker.dispatch import Dispatch
+from httpd.worker.listening import Inbox, ScriptListener, make_twin
 from httpd.worker.shares import Share
 
-
-class ScriptListener(socket.socket):
-    """A script's listening socket.  It stays non-blocking, whatever the script says: its workers share it."""
-
-    def settimeout(self, value: float | None, /) -> None:
-        """Not done."""
-
-    def setblocking(self, flag: bool, /) -> None:
-        """Not done."""
+_HANDSHAKE = 10.0  # seconds
 
 
 class ScriptMount(CallMount):
@@ -48,6 +41,7 @@ class ScriptMount(CallMount):
 
     def __init__(self, server: Any, log: AccessLog | None, threads: int, waiting: int) -> None:
         super().__init__("script", b"", schema.Settings(), log)
+        self.inbox: Inbox | None = None  # type: ignore[assignment]
         self.servers = [server]
         self.limit = threads if isinstance(server, socketserver.ThreadingMixIn) else 1
         self.queue = waiting
@@ -75,6 +69,8 @@ class Serving:
         self._share = share
         self._acceptors = acceptors
         self._mine: list[Acceptor] = []
+        self._twins: list[Any] = []  # in threads: the server, for its other listeners
+        self._one = contextlib.nullcontext() if isinstance(server, socketserver.ThreadingMixIn) else threading.Lock()
         self._done = threading.Event()
         self._done.set()
         self._accepting = threading.Event()
@@ -97,30 +93,42 @@ class Serving:
             or (isinstance(kind, type) and not issubclass(kind, BaseHTTPRequestHandler))
         )
 
+    @property
+    def polled(self) -> int:
+        """The descriptor to wait for before `handle_request`; -1: that of the listener."""
+        return -1 if self._mount.inbox is None else self._mount.inbox.fd
+
     def speak_tls(self, certificate: str, key: str) -> None:
         """Wrap the listener, if the script has not done so."""
         if type(self.server.socket) is ScriptListener:
             from httpd.system import tls
 
             context = tls.server_context(certificate, key or None, None, ["http/1.1"])
-            self.server.socket = context.wrap_socket(
-                self.server.socket, server_side=True, do_handshake_on_connect=False
-            )
+            self.server.socket = context.wrap_socket(self.server.socket, server_side=True)
 
     def begin(self, *, forever: bool) -> None:
         """Accept connections from now on."""
         self.stop.clear()
         if self.threaded:
-            os.set_blocking(self.server.socket.fileno(), False)  # others accept from it, too
+            if hasattr(self.server.socket, "do_handshake_on_connect"):
+                self.server.socket.do_handshake_on_connect = False  # between two accepts it would hold up all others
+            self._twins = self._twins or [make_twin(self.server, sock) for _, sock in self._listeners[1:]]
+            for server in (self.server, *self._twins):
+                os.set_blocking(server.socket.fileno(), False)  # other workers accept from it, too
             return
-        self._mount.inbox = None if forever else self._mount.inbox or queue.SimpleQueue()
-        self._dispatch.on_loop(self._start)
+        self._dispatch.on_loop(lambda: self._start(forever=forever))
 
-    def _start(self) -> None:
+    def _start(self, *, forever: bool) -> None:
+        mount, dispatch = self._mount, self._dispatch
+        if not forever:
+            mount.inbox = mount.inbox or Inbox(dispatch)
+        elif mount.inbox is not None:
+            dispatch.pool.queue += mount.inbox.close()
+            dispatch.look_at = self._context.now
+            mount.inbox = None
         if not self._mine:
             self._mine = [
-                # Not `sock.dup()`, which would make the socket blocking again, for all who share it.
-                Acceptor(self._context, socket.socket(fileno=os.dup(sock.fileno())), address, self._tables, self._share)
+                Acceptor(self._context, sock.duplicate(), address, self._tables, self._share)
                 for address, sock in self._listeners
             ]
             self._acceptors += self._mine
@@ -167,9 +175,9 @@ class Serving:
 
     def shut_down(self) -> None:
         """Have `wait` return, and wait for it if this is not one of the threads that it would wait for."""
-        self.stop.set()
         if self._mine:
             self._dispatch.on_loop(self._give_up)
+        self.stop.set()  # last: the script may serve again at once
         me = threading.current_thread()
         if me is not self.thread and me.name != "handler":
             self._done.wait()
@@ -180,6 +188,18 @@ class Serving:
                 self._acceptors.remove(acceptor)
             acceptor.close(empty_queue=False)
         self._mine = []
+
+    def hang_up(self) -> None:
+        """Nobody calls `handle_request` any more."""
+        if self._mount.inbox is not None:
+            self._dispatch.on_loop(self._mount.inbox.hang_up)
+
+    def close(self) -> None:
+        """The server listens no more."""
+        self.hang_up()
+        for twin in self._twins:
+            twin.socket.close()
+        self._twins = []
 
     # In threads
 
@@ -192,7 +212,9 @@ class Serving:
             with self._changed:
                 self._active += 1
             try:
-                finish(request, client_address)
+                if self._shake_hands(request, client_address):
+                    with self._one:
+                        finish(request, client_address)
             finally:
                 with self._changed:
                     self._active -= 1
@@ -200,6 +222,10 @@ class Serving:
 
         server.finish_request = counted
         threading.Thread(target=self._shut_when_stopped, name="shutdown", daemon=True).start()
+        more = [threading.Thread(target=self._accept, args=(twin, poll_interval), name="accept", daemon=True)
+                for twin in self._twins]  # fmt: skip
+        for thread in more:
+            thread.start()
         try:
             while not self.stop.is_set():
                 self._accepting.wait()
@@ -207,8 +233,35 @@ class Serving:
                     adopted.original("serve_forever")(server, poll_interval)
         finally:
             self.stop.set()
+            self._accepting.set()
+            for thread in more:
+                thread.join()
             with contextlib.suppress(AttributeError):
                 del server.finish_request
+
+    def _accept(self, twin: Any, poll_interval: float) -> None:
+        """What `serve_forever` does, for another listener."""
+        poller = select.poll()
+        poller.register(twin.socket, select.POLLIN)
+        while not self.stop.is_set():
+            self._accepting.wait()
+            if poller.poll(poll_interval * 1000) and self._accepting.is_set() and not self.stop.is_set():
+                twin._handle_request_noblock()
+
+    def _shake_hands(self, request: Any, client_address: Any) -> bool:
+        """Whether the client speaks TLS, where the listener does; it has `_HANDSHAKE` seconds."""
+        if getattr(request, "do_handshake_on_connect", True):
+            return True
+        before = request.gettimeout()
+        try:
+            request.settimeout(_HANDSHAKE)
+            request.do_handshake()
+            request.settimeout(before)
+        except OSError as error:
+            reason = getattr(error, "reason", None) or error.strerror or str(error)
+            self._context.errors.info("TLS handshake failed", client=str(client_address[0]), reason=reason)
+            return False
+        return True
 
     def _shut_when_stopped(self) -> None:
         self.stop.wait()

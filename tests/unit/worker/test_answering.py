@@ -1,0 +1,244 @@
+"""From a handler back to its client: what is sent, when, and what becomes of the connection."""
+
+from __future__ import annotations
+
+import os
+import socket
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from httpd.server.exchange import Exchange
+from unit.worker.test_dispatch import GET, OK, Handler, Make, World
+
+CUT = b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n12345"
+
+
+@pytest.fixture
+def make() -> Iterator[Make]:
+    made: list[World] = []
+
+    def start(call: Any = Handler, **options: Any) -> World:
+        made.append(World(call, **options))
+        return made[-1]
+
+    yield start
+    for world in made:
+        world.close()
+
+
+def writes(data: bytes, **attributes: Any) -> Any:
+    def call(exchange: Exchange, *arguments: Any) -> None:
+        exchange.wfile.write(data)
+        exchange.close_connection = False
+        for name, value in attributes.items():
+            setattr(exchange, name, value)
+
+    return call
+
+
+def _rest(world: World, client: socket.socket) -> bytes:
+    """All that comes until the server closes."""
+    found = b""
+    client.setblocking(False)
+    while True:
+        world.turn()
+        try:
+            data = client.recv(1 << 20)
+        except BlockingIOError:
+            if not world.context.connections:
+                return found
+            continue
+        if not data:
+            return found
+        found += data
+
+
+def test_one_after_the_other_on_a_connection(make: Make) -> None:
+    world = make()
+    client = world.client(GET * 3)
+    for _ in range(3):
+        assert len(world.queued) == 1
+        world.run()
+    assert client.recv(1000) == OK * 3
+    assert len(world.logged) == 3
+
+
+@pytest.mark.parametrize("request_line", [b"GET /x HTTP/1.1\r\nConnection: close", b"GET /x HTTP/1.0"])
+def test_the_client_may_want_it_closed(make: Make, request_line: bytes) -> None:
+    world = make(writes(OK))
+    client = world.client(request_line + b"\r\nHost: a\r\n\r\n")
+    world.run()
+    assert _rest(world, client).endswith(b"ok")
+    assert not world.context.connections
+
+
+def test_the_handler_may_want_it_closed(make: Make) -> None:
+    world = make(writes(OK, close_connection=True))
+    client = world.client(GET)
+    world.run()
+    assert _rest(world, client) == OK
+
+
+def test_a_handler_that_would_have_gone_on_does_not_close(make: Make) -> None:
+    world = make(writes(OK, close_connection=True, asked_again=True))
+    world.client(GET)
+    world.run()
+    assert world.context.connections
+
+
+def test_an_answer_that_does_not_fit_goes_out_bit_by_bit(make: Make) -> None:
+    body = os.urandom(600_000)
+    world = make(writes(b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 600000\r\n\r\n" + body))
+    client = world.client(GET, buffer=4096)
+    world.run()
+    assert world.dispatch.active == 0  # no thread is held
+    assert world.context.connections
+    assert _rest(world, client).endswith(body)
+    assert world.logged == ["GET /x HTTP/1.1 200 600000"]
+
+
+def test_a_client_that_stops_reading_is_cut_off(make: Make) -> None:
+    world = make(writes(b"HTTP/1.1 200 OK\r\nContent-Length: 600000\r\n\r\n" + b"x" * 600_000))
+    world.client(GET, buffer=4096)
+    world.run()
+    world.context.now += 1000
+    for connection in list(world.context.connections.values()):
+        connection.sweep(world.context.now)
+    assert not world.context.connections
+    (line,) = world.logged
+    assert line.startswith("GET /x HTTP/1.1 200 ")
+    assert int(line.rpartition(" ")[2]) < 600_000
+
+
+def test_a_file_is_sent_and_closed(make: Make, tmp_path: Path) -> None:
+    data = os.urandom(300_000)
+    (tmp_path / "file").write_bytes(data)
+    numbers: list[int] = []
+
+    def call(exchange: Exchange, *arguments: Any) -> None:
+        fd = os.open(tmp_path / "file", os.O_RDONLY)
+        numbers.append(fd)
+        exchange.wfile.write(b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 300000\r\n\r\n")
+        assert exchange.wfile.send_file(fd, 0, 300_000)
+
+    world = make(call)
+    client = world.client(GET)
+    world.run()
+    assert _rest(world, client).endswith(data)
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(numbers[0])
+
+
+def test_a_file_for_a_client_that_left_is_closed(make: Make, tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"x" * 300_000)
+    numbers: list[int] = []
+
+    def call(exchange: Exchange, *arguments: Any) -> None:
+        fd = os.open(tmp_path / "file", os.O_RDONLY)
+        numbers.append(fd)
+        exchange.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Length: 300000\r\n\r\n")
+        if not exchange.wfile.send_file(fd, 0, 300_000):
+            os.close(fd)
+
+    world = make(call)
+    client = world.client(GET, buffer=4096)
+    exchange = world.dispatch.pool.queue.popleft()
+    exchange.run()
+    client.close()
+    world.turn()
+    world.dispatch.pool.finished.append(exchange)
+    world.turn()
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(numbers[0])
+
+
+@pytest.mark.parametrize("data", [CUT, b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n"])
+def test_less_than_was_said_is_cut_off(make: Make, data: bytes) -> None:
+    world = make(writes(data))
+    client = world.client(GET)
+    world.run()
+    client.setblocking(True)
+    found = b""
+    try:
+        while piece := client.recv(1000):
+            found += piece
+    except ConnectionResetError:
+        pass
+    assert found == data  # a socket pair knows no RST
+    assert not world.context.connections
+    assert sum("wrote less than its Content-Length" in line for line in world.errors) == 1
+
+
+def test_more_than_was_said_is_said(make: Make) -> None:
+    world = make(writes(OK + b"more"))
+    client = world.client(GET * 2)
+    world.run()
+    world.run()
+    assert client.recv(1000) == OK * 2
+    (line,) = [line for line in world.errors if "wrote more than its Content-Length" in line]
+    assert "bytes=4" in line
+
+
+@pytest.mark.parametrize("data", [b"", b"HTTP/1.1 200 OK\r\n", b"HTTP/1.1 100 Continue\r\n\r\n"])
+def test_no_answer_at_all(make: Make, data: bytes) -> None:
+    world = make(writes(data))
+    client = world.client(GET)
+    world.run()
+    assert b"HTTP/1.1 500 " in client.recv(10_000)
+    assert sum("sent no answer" in line for line in world.errors) == 1
+    assert world.context.connections
+
+
+def test_who_is_denied_gets_no_word(make: Make) -> None:
+    world = make(writes(b"", hooked=True))
+    client = world.client(GET)
+    world.run()
+    assert client.recv(100) == b""
+    assert world.errors == []
+
+
+@pytest.mark.parametrize("begun", [False, True])
+def test_while_it_drains_the_answer_is_the_last(make: Make, begun: bool) -> None:
+    world = make(writes(OK))
+    client = world.client(GET)
+    (exchange,) = world.queued
+    if begun:
+        exchange.wfile.write(OK)
+        world.mount._call = lambda *arguments: None
+    world.context.draining = True
+    for connection in world.context.connections.values():
+        connection.drain(fresh=True)
+    world.run()
+    if begun:
+        assert client.recv(1000) == OK
+    else:
+        assert _rest(world, client) == OK.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n")
+
+
+def test_a_client_that_leaves_is_told_to_the_handler(make: Make) -> None:
+    world = make()
+    client = world.client(GET)
+    (exchange,) = world.queued
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    client.close()
+    world.turn()
+    assert exchange.broken
+    with pytest.raises(BrokenPipeError):
+        exchange.wfile.write(b"x")
+    assert world.logged == ["GET /x HTTP/1.1 499 -"]
+    world.run()
+    assert world.dispatch.active == 0
+
+
+def test_the_end_of_the_worker_cuts_what_runs(make: Make) -> None:
+    world = make()
+    client = world.client(GET)
+    (connection,) = world.context.connections.values()
+    assert connection.busy
+    connection.cut()
+    assert client.recv(10) == b""
+    assert world.logged == ["GET /x HTTP/1.1 499 -"]

@@ -1,0 +1,122 @@
+"""Handler mounts: which classes the loop may answer for, and who drives their server objects."""
+
+from __future__ import annotations
+
+import functools
+import http.server
+from typing import Any
+
+import pytest
+
+import httpd.server
+from httpd.server import BaseHTTPRequestHandler, SimpleHTTPRequestHandler
+from httpd.worker.handlers import ServerHost, is_stock, overrides
+
+
+class Empty(SimpleHTTPRequestHandler):
+    """Changes nothing."""
+
+
+class EmptyAgain(Empty):
+    pass
+
+
+class Hook(SimpleHTTPRequestHandler):
+    def end_headers(self) -> None:
+        super().end_headers()
+
+
+class BelowHook(Hook):
+    pass
+
+
+class Attribute(SimpleHTTPRequestHandler):
+    server_version = "Mine"
+
+
+class Types(SimpleHTTPRequestHandler):
+    extensions_map = {**SimpleHTTPRequestHandler.extensions_map, ".x": "text/x"}  # noqa: RUF012
+
+
+class GetAttr(SimpleHTTPRequestHandler):
+    def __getattr__(self, name: str) -> Any:
+        raise AttributeError(name)
+
+
+class Init(SimpleHTTPRequestHandler):
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments, directory="/srv")
+
+
+class Mixin:
+    def do_POST(self) -> None: ...
+
+
+class Mixed(Mixin, SimpleHTTPRequestHandler):
+    pass
+
+
+@pytest.mark.parametrize(
+    ("kind", "stock"),
+    [
+        (SimpleHTTPRequestHandler, True), (Empty, True), (EmptyAgain, True), (Hook, False), (BelowHook, False),
+        (Attribute, False), (Types, False), (GetAttr, False), (Init, False), (Mixed, False),
+        (BaseHTTPRequestHandler, False), (http.server.SimpleHTTPRequestHandler, False),
+        (functools.partial(SimpleHTTPRequestHandler), False), (lambda *arguments: None, False),
+        (httpd.server.CGIHTTPRequestHandler, False),
+    ],
+)  # fmt: skip
+def test_which_classes_the_loop_answers_for(kind: Any, stock: bool) -> None:
+    assert is_stock(kind) == stock
+
+
+@pytest.mark.parametrize("owner", [SimpleHTTPRequestHandler, BaseHTTPRequestHandler])
+@pytest.mark.parametrize("name", ["end_headers", "server_version", "do_POST"])
+def test_none_that_somebody_has_patched(monkeypatch: pytest.MonkeyPatch, owner: type, name: str) -> None:
+    assert is_stock(Empty)
+    monkeypatch.setattr(owner, name, lambda self: None, raising=False)
+    assert not is_stock(Empty)
+
+
+def test_not_with_another_type_in_the_shared_table(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(SimpleHTTPRequestHandler.extensions_map, ".mine", "text/x")
+    assert not is_stock(Empty)
+
+
+class Decides(BaseHTTPRequestHandler):
+    def handle_expect_100(self) -> bool:
+        return False
+
+
+@pytest.mark.parametrize(
+    ("kind", "has"),
+    [
+        (BaseHTTPRequestHandler, False), (Empty, False), (Decides, True), (functools.partial(Decides, x=1), True),
+        (functools.partial(functools.partial(Decides)), True), (lambda *arguments: None, False),
+        (type("Below", (Decides,), {}), True),
+    ],
+)  # fmt: skip
+def test_overrides(kind: Any, has: bool) -> None:
+    assert overrides(kind, "handle_expect_100") == has
+
+
+# Server objects
+
+
+def test_a_handler_can_not_listen_serve_or_stop() -> None:
+    refused: list[str] = []
+    host = ServerHost([("127.0.0.1", 80)], refused.append)
+    server: Any = object()
+    with pytest.raises(PermissionError, match=r"server\.listen"):
+        host.bind(server)
+    host.serve_forever(server, 0.5)
+    host.handle_request(server)
+    host.shutdown(server)
+    host.close(server)
+    assert refused == ["serve_forever", "handle_request", "shutdown", "server_close"]
+
+
+def test_one_object_for_each_listener() -> None:
+    host = ServerHost([("127.0.0.1", 80), ("::1", 80, 0, 0)], lambda what: None)
+    made = host.make_servers("key", lambda address, target: (address, target), print)  # type: ignore[arg-type]
+    assert made == [(("127.0.0.1", 80), print), (("::1", 80, 0, 0), print)]
