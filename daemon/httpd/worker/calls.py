@@ -129,7 +129,9 @@ class CallMount:
         """Call the handler, and see to it that it is over then, unless the server object has passed it on."""
         server = self.servers[exchange.listener]
         try:
-            if self.direct:
+            if exchange.broken:
+                pass  # the client did not wait for its turn
+            elif self.direct:
                 self._call(exchange, exchange.client_address, server)
             else:
                 exchange.hooked = True

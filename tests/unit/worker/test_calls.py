@@ -174,3 +174,14 @@ def test_a_server_that_fails_at_it() -> None:
     exchange, driver, _ = run(fail, mount)
     assert driver.errors == [another]
     assert exchange.over
+
+
+def test_who_has_left_while_it_waited_is_not_handled() -> None:
+    called: list[object] = []
+    mount = mount_of()
+    mount._call = lambda *given: called.append(given)
+    made = Exchange(Driver(), mount, HEAD, len(HEAD), LINE, "/app/x")
+    made.lose()
+    mount.run(made)
+    assert made.over
+    assert called == []
