@@ -206,3 +206,30 @@ def test_an_absolute_target_at_a_mount_for_all(talk: Open) -> None:
     client = talk()
     client.send(b"GET http://proxy.example/x?y HTTP/1.1\r\nHost: proxy.example\r\n\r\n")
     assert client.reply().text == "/x?y"
+
+
+def test_what_is_written_behind_a_take_over_holds_nobody_up(talk: Open, server: Daemon) -> None:
+    slow = _ask(talk(), "/taken/answers_by_wfile")
+    assert slow.head().status == 200
+    other = talk()
+    other.send(b"GET /a.txt HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+    assert other.rest().endswith(b"static")
+    assert len(slow.rest()) == 50_000_000
+
+
+def test_who_asks_for_what_a_socket_does_not_have_takes_nothing(talk: Open, server: Daemon) -> None:
+    client = talk()
+    for _ in range(2):
+        assert _ask(client, "/taken/asks_for_tls").head().status == 200
+        assert client.exactly(2) == b"ok"
+
+
+def test_chunks_that_break_off_have_no_end(talk: Open, server: Daemon) -> None:
+    server.expect("a handler raised", "behind a part", r"^\t")
+    client = _ask(talk(), "/taken/fails_in_chunks")
+    assert client.head().status == 200
+    got = b""
+    with pytest.raises(ConnectionResetError):
+        while data := client.sock.recv(4096):
+            got += data
+    assert b"0\r\n\r\n" not in got

@@ -144,7 +144,7 @@ class Crew:
                 revive(generation.listeners, self._errors)
             case {"event": "bind"}:
                 scripts.bind(self.generations, generation, child, message, self._errors)
-            case {"event": "finished", "code": int() as code} if child.state in IN_OFFICE:
+            case {"event": "finished", "code": int() as code} if generation.config.script and child.state in IN_OFFICE:
                 self.on_finished(code)
             case {"event": "leaving"} if child.state in IN_OFFICE:
                 self._errors.warning("worker was told to end from outside", worker=child.pid, slot=child.slot)

@@ -25,6 +25,7 @@ from httpd.system import pairs
 from httpd.worker.checker import Endpoint
 
 _MOST = 64  # servers of one script
+_LONGEST = 100  # characters of an address
 
 
 def bind(
@@ -49,11 +50,20 @@ def bind(
         pairs.send(child.channel, {**answer, "errno": error.errno, "reason": str(error)})
         return
     except ValueError as error:
-        pairs.send(child.channel, {**answer, "errno": 22, "reason": str(error)})
+        pairs.send(child.channel, {**answer, "errno": 22, "reason": str(error)[:_LONGEST]})
+        return
+    if len(generation.listeners) >= 2 * _MOST:
+        errors.error("bad message", worker=child.pid, reason="too many listeners")
+        if known is None:
+            listener.close()
         return
     if not any(known.address.text == address.text for known in generation.listeners):
         generation.listeners.append(listener)
     pairs.send(child.channel, {**answer, "address": address.text}, [sock.fileno() for sock in listener.sockets])
+
+
+def _is_interface(zone: str) -> bool:
+    return zone in (name for pair in socket.if_nameindex() for name in (pair[1], str(pair[0])))
 
 
 def _checked(ordinal: int, host: str, port: int, *, both: bool) -> tuple[Address, list[Endpoint]]:
@@ -62,7 +72,10 @@ def _checked(ordinal: int, host: str, port: int, *, both: bool) -> tuple[Address
         raise ValueError(f"a script may have {_MOST} servers")
     if not 0 <= port <= 65535:
         raise ValueError(f"{port} is no port")
-    number = ipaddress.ip_address(host.partition("%")[0])
+    address, mark, zone = host[:_LONGEST].partition("%")
+    number = ipaddress.ip_address(address)
+    if mark and (number.version == 4 or not _is_interface(zone)):  # else `bind` would ask a name server
+        raise ValueError("an address with a zone that there is not")
     family = socket.AF_INET6 if number.version == 6 else socket.AF_INET
     endpoints = [Endpoint(int(family), host, port)]
     if both and host == "::":

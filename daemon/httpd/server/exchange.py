@@ -104,9 +104,9 @@ class Exchange:
         room = self.room
         if room is None:
             room = self.room = threading.Event()
-        while not self.broken:
-            room.clear()
-            if self.wfile.queued <= high:
+        while True:
+            room.clear()  # first: what is set behind this is seen
+            if self.broken or self.wfile.queued <= high:
                 return
             self.push()
             room.wait()
@@ -141,8 +141,11 @@ class Exchange:
         """Close what has a descriptor: a socket that was taken over, as a server does (`shutdown_request`); a body."""
         if self._sock is not None:
             with contextlib.suppress(OSError):
+                self.wfile.finish()
+                self.wfile.spill(self._sock)
                 self._sock.shutdown(socket.SHUT_WR)
-            self._sock.close()
+            with contextlib.suppress(OSError):  # the handler may have closed its descriptor
+                self._sock.close()
         with contextlib.suppress(OSError):
             self.rfile.close()
 
@@ -258,7 +261,7 @@ class Exchange:
 
     def __getattr__(self, name: str) -> Any:
         # recv, send, fileno, makefile, detach ...: the socket's own.
-        if name.startswith("__"):
+        if name.startswith("__") or not hasattr(socket.socket, name):
             raise AttributeError(name)
         return getattr(self.taken(), name)
 

@@ -92,8 +92,10 @@ class ThreadingHTTPServer(socketserver.ThreadingMixIn, HTTPServer):
 
     def serve_forever(self, poll_interval: float = 0.5) -> None:
         """Serve until `shutdown`."""
-        poller = select.poll()
-        with contextlib.suppress(ValueError, OSError):  # no socket: somebody else drives it
+        poller: Any = select.poll()
+        if socketserver.TCPServer.get_request is not _get_request:
+            poller = None  # somebody else drives it
+        with contextlib.suppress(ValueError, OSError, AttributeError):  # no socket
             poller.register(self.fileno(), select.POLLIN)
             self._poller = poller
         try:

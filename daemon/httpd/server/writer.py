@@ -16,6 +16,7 @@ Rules:
 from __future__ import annotations
 
 import io
+import os
 import re
 from collections import deque
 from typing import Any, NamedTuple, Protocol
@@ -30,6 +31,7 @@ _LONGEST_HEAD = 256 * 1024  # bytes; a head that does not end is a defect of the
 _STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-9][0-9]{2})(?: |\r?\n)")
 _LENGTH = re.compile(rb"[ \t]*([0-9]{1,18})[ \t]*\r?\n")
 _LINE_END = re.compile(rb"\r?\n")
+_CODING = re.compile(rb"\r\n(?i:transfer-encoding)[ \t]*:[^\r\n]*(?=\r\n)\r\n")
 _UNKNOWN = -1
 _BODYLESS = frozenset((101, 204, 304))
 
@@ -45,6 +47,9 @@ class Owner(Protocol):
     minor: int
     mount: Any
     over: bool
+
+    @property
+    def taken_over(self) -> bool: ...
 
     def push(self) -> None: ...
 
@@ -99,6 +104,9 @@ class ResponseWriter:
         body = data if self.status else self._read_head(data)
         if body:
             self._body(body)
+        if exchange.taken_over:
+            self.spill(exchange.taken())
+            return size
         waiting = self.put - self.taken
         if exchange.eager or waiting > _SOON:
             exchange.push()
@@ -144,6 +152,8 @@ class ResponseWriter:
         if exchange.command == "CONNECT" and 200 <= status < 300:
             says = says._replace(status=101, length=_UNKNOWN)  # what follows is a tunnel (RFC 9110 9.3.6)
         no_body = self._bodyless = exchange.command == "HEAD" or says.status in _BODYLESS
+        if says.coded and says.length >= 0:  # one framing: who copies another server's fields has decoded its body
+            head = _CODING.sub(b"\r\n", head)
         if says.minor or exchange.http11:
             keep, more = self._frame_11(says, no_body=no_body)
             if not says.minor:
@@ -151,7 +161,7 @@ class ResponseWriter:
             if more:
                 head = head[:-2] + more + b"\r\n"
         else:
-            self._left = 0 if no_body else says.length
+            self._left = says.length if not no_body else _UNKNOWN if says.status == 101 else 0
             keep = exchange.keep_alive and self._left >= 0 and says.keeps
         extra = exchange.mount.extra_fields
         if extra:
@@ -229,6 +239,22 @@ class ResponseWriter:
             self._queue(LAST_CHUNK)
         return bool(self.status) and self._left <= 0
 
+    def spill(self, sock: Any) -> None:
+        """Send what is queued to the client's socket, which the handler has taken over.  Raises OSError."""
+        while self.queue:
+            part = self.queue.popleft()
+            if isinstance(part, FileBody):
+                try:
+                    while part.length and (moved := os.sendfile(sock.fileno(), part.fd, part.offset, part.length)):
+                        part.offset += moved
+                        part.length -= moved
+                        self.taken += moved
+                finally:
+                    os.close(part.fd)
+            else:
+                sock.sendall(part)
+                self.taken += len(part)
+
     # The rest of the face of a file
 
     def flush(self) -> None:
@@ -272,7 +298,7 @@ io.BufferedIOBase.register(ResponseWriter)  # one in all but its finalizer, whic
 class _Over:
     """In the place of an exchange that is over."""
 
-    over, broken = True, False
+    over, broken, taken_over = True, False, False
 
 
 _OVER: Any = _Over()

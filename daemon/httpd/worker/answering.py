@@ -76,7 +76,7 @@ class AnsweringConnection(Connection):
         """Whether the answer is whole; decides about the connection, too."""
         writer, errors = exchange.wfile, self._context.errors
         key = exchange.mount.key
-        whole = writer.finish() and exchange.failure is None
+        whole = exchange.failure is None and writer.finish()
         wants_close = exchange.close_connection and not exchange.asked_again
         self._close = not (whole and writer.keep_alive) or wants_close or self._close
         if self._talk is not None and self._talk.receiver.body is not None:
@@ -181,6 +181,8 @@ class AnsweringConnection(Connection):
         if exchange is not self._exchange:
             discard(exchange.wfile)
             return
+        if exchange.taken_over:
+            return  # the handler's thread writes by itself
         self._settle_record(exchange)
         sender, writer = self._general().sender, exchange.wfile
         waiting = sender.left

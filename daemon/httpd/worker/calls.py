@@ -137,6 +137,9 @@ class CallMount:
                 exchange.hooked = True
                 offer(server, exchange)
                 exchange.returned = True
+                if not exchange.over:  # in the hands of a thread of the server's own
+                    exchange.eager = True
+                    exchange.push()
                 return
         except BaseException as error:
             self._failed(exchange, server, error)

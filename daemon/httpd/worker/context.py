@@ -47,10 +47,11 @@ class Dispatching(Driver, Protocol):
 
     active: int
     bell: Bell
-    closed: bool
     look_at: float
 
     def lead(self, loop: Callable[[], bool]) -> None: ...
+
+    def close(self) -> None: ...
 
     def submit(self, exchange: Any, mount: Any, /) -> None: ...
 

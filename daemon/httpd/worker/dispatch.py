@@ -12,6 +12,8 @@ Rules:
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import itertools
 import os
 import socket
@@ -64,6 +66,7 @@ class Dispatch:
         """`threads`: of the pool; `seconds`: a handler that takes longer is reported, 0 is never."""
         self.pool = Pool(threads)
         self.bell = self.pool.bell
+        self.pool.defect = lambda error: context.errors.error("defect in the run of a handler", exception=error)
         self.active = 0  # exchanges whose handlers have not ended
         self.detached = 0  # those that do not count among the threads
         self.look_at = _NEVER
@@ -136,8 +139,7 @@ class Dispatch:
             exchange = pool.pushed.popleft()
             assert isinstance(exchange, Exchange)
             self._pushed(exchange)
-        while pool.calls:
-            pool.calls.popleft()()
+        self.make_calls()
 
     def _over(self, exchange: Exchange) -> None:
         if exchange.ended:
@@ -246,7 +248,7 @@ class Dispatch:
         self._call_loop(call)
         fd, early = found[0]
         if fd == -2:
-            raise OSError(105, "limits.detached sockets are taken over already")
+            raise OSError(errno.ENOBUFS, "limits.detached sockets are taken over already")
         if fd < 0:
             raise BrokenPipeError(32, "the client is gone")
         sock = socket.socket(fileno=fd)
@@ -284,9 +286,34 @@ class Dispatch:
     def _call_loop(self, call: Callable[[Callable[[], None]], None]) -> None:
         """Have the loop make a call, and wait until that says that it is done."""
         done = threading.Event()
-        self.pool.calls.append(lambda: call(done.set))
-        self.pool.ring()
+        failures: list[BaseException] = []
+
+        def made() -> None:
+            try:
+                call(done.set)
+            except BaseException as error:
+                failures.append(error)
+                done.set()
+
+        self.pool.calls.append(made)
+        if self.closed:
+            self.make_calls()
+        else:
+            self.pool.ring()
         done.wait()
+        if failures:
+            raise failures[0]
+
+    def make_calls(self) -> None:
+        """Make the calls that threads have asked for."""
+        while self.pool.calls:
+            with contextlib.suppress(IndexError):  # behind the loop's end several threads may do so
+                self.pool.calls.popleft()()
+
+    def close(self) -> None:
+        """The loop is over: from now on who wants a call made makes it."""
+        self.closed = True
+        self.make_calls()
 
     def failed(self, exchange: Exchange, error: BaseException) -> None:
         left = isinstance(error, ConnectionError) and (exchange.broken or exchange.taken_over)

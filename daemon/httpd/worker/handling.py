@@ -18,7 +18,7 @@ from typing import Any
 
 from httpd.content import paths
 from httpd.content.sites import Site
-from httpd.protocol.messages import Request
+from httpd.protocol.messages import ProtocolError, Request
 from httpd.protocol.receiver import Phase
 from httpd.server.exchange import Exchange
 from httpd.system.poller import HUP, IN
@@ -86,8 +86,13 @@ class HandlingConnection(AnsweringConnection):
         self._moved += len(data)
         self.deadline = self._context.now + self._context.timeouts.body
         receiver = self._general().receiver
-        for piece in receiver.next_body(data):
-            store.add(piece)
+        try:
+            for piece in receiver.next_body(data):
+                store.add(piece)
+        except OSError as error:  # a full disk
+            log = self._context.errors.limited("body", 10)
+            log.error("a request's body can't be kept: 503", request=request.line, reason=error.strerror)
+            raise ProtocolError(503, "no room for the body") from None
         return receiver.body is None
 
     # Handing over
@@ -142,7 +147,6 @@ class HandlingConnection(AnsweringConnection):
         timeouts = self._context.timeouts
         body = StreamBody(exchange, self._fd, self._general().receiver, timeouts.body, timeouts.min_rate)
         exchange.read_by(body)
-        self._wait(HUP, self._on_busy)
 
     def _begin(self, request: Request) -> None:
         """What has to be noted of every request."""
@@ -169,7 +173,9 @@ class HandlingConnection(AnsweringConnection):
         dispatch = self._context.dispatch
         assert dispatch is not None
         dispatch.submit(exchange, mount)
-        if self._mask != IN:
+        if exchange.body_at < 0:
+            self._wait(HUP, self._on_busy)  # the handler reads
+        elif self._mask != IN:
             self._wait(IN, self.on_input)
 
     def _hand_over_plain(self, plain: re.Match[bytes], mount: Any) -> bool:

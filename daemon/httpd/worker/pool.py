@@ -71,6 +71,7 @@ class Pool:
         self.size = size
         self.bell = Bell()
         self.lead: Callable[[], bool] = _nobody_leads
+        self.defect: Callable[[BaseException], None] = lambda error: None
         self.queue: deque[Any] = deque()
         self.finished: deque[Any] = deque()
         self.pushed: deque[Any] = deque()
@@ -104,9 +105,6 @@ class Pool:
     def run_quick(self, jobs: deque[Any], over: Callable[[Any], None]) -> bool:
         """Run all of `jobs` here, in the thread of the loop; `over` is told of each.  False: somebody else leads
         now."""
-        deputy = self._deputy
-        if deputy is None or deputy.asleep:
-            self._call_deputy(deputy)
         token, me, clock = self._token, self.leader, time.monotonic
         until = clock() + _TURN
         while jobs:
@@ -115,7 +113,9 @@ class Pool:
             job.since = clock()
             me.job = job
             token.append(me)
-            job.run()
+            if self._deputy is None or self._deputy.asleep:  # behind the token: it lies down only where there is none
+                self._call_deputy(self._deputy)
+            self._run(job)
             try:
                 token.remove(me)
             except ValueError:
@@ -128,6 +128,12 @@ class Pool:
             if job.since > until:
                 break  # it is the turn of the sockets
         return True
+
+    def _run(self, job: Any) -> None:
+        try:
+            job.run()
+        except BaseException as error:  # it is not to happen; a thread, or the lead, must not be lost by it
+            self.defect(error)
 
     def _call_deputy(self, deputy: Worker | None) -> None:
         if deputy is None:
@@ -154,15 +160,16 @@ class Pool:
             else:
                 quiet = 0
             if seen == self._runs and self._token:
+                leader = self.leader
+                self._threads.append(leader)  # it is busy, and one of many from now on
                 try:
                     self._token.pop()
                 except IndexError:
-                    pass  # it is back
+                    self._threads.remove(leader)  # it is back
                 else:
                     break
             seen = self._runs
             time.sleep(TICK)
-        self._threads.append(self.leader)  # it is busy, and one of many from now on
         self.leader, self._deputy = me, None
         self.lead_on()
 
@@ -262,7 +269,7 @@ class Pool:
                 continue
             job.since = began = clock()
             me.job = job
-            job.run()
+            self._run(job)
             me.job = None
             finished.append(job)
             job = None  # what belongs to it must not wait for the next one

@@ -176,7 +176,7 @@ class _Worker:
         if self._script is not None:
             self._script.finish_threads(time.monotonic() + self._order.config.timeouts.drain)
             if self._context.dispatch is not None:
-                self._context.dispatch.closed = True
+                self._context.dispatch.close()
             self._script.end()
         cut = self._loop.close_all()
         if cut:

@@ -166,7 +166,7 @@ class ScriptHost:
         """The worker ends, its requests are finished: have the script clean up.  Called by the loop's thread."""
         self._ended = True
         main = threading.main_thread()
-        for serving in self._serving.values():
+        for serving in list(self._serving.values()):
             if serving.thread is not main:
                 serving.stop.set()
         if not self.over.is_set():
@@ -175,22 +175,22 @@ class ScriptHost:
                 self._errors.warning("the script goes on behind its last request: cut off", seconds=_CLEAN_UP)
 
     def _stop_all(self) -> None:
-        for serving in self._serving.values():
+        for serving in list(self._serving.values()):
             serving.stop.set()
 
     def stand_by(self) -> None:
         """The next generation takes the connections."""
-        for serving in self._serving.values():
+        for serving in list(self._serving.values()):
             serving.stand_by()
 
     def resume(self) -> None:
         """It has failed: this one serves again."""
-        for serving in self._serving.values():
+        for serving in list(self._serving.values()):
             serving.resume()
 
     def finish_threads(self, until: float) -> None:
         """Wait for the requests of servers that have threads of their own."""
-        for serving in self._serving.values():
+        for serving in list(self._serving.values()):
             serving.finish(until)
 
     # What the script's servers ask for

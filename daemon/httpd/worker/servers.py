@@ -169,6 +169,7 @@ class Serving:
             self.server.handle_timeout()
             return
         exchange.since = time.monotonic()
+        exchange.eager = True  # the loop does not see it running
         exchange.run()
         self._dispatch.pool.finished.append(exchange)
         self._dispatch.pool.ring()

@@ -44,6 +44,33 @@ class Taken(Base):
                 file.write(b"<" + line.strip() + b">")
                 file.flush()
 
+    def answers_by_wfile(self):
+        """Asks for the descriptor, as who selects does, and answers as ever; the client does not read at once."""
+        self.connection.fileno()
+        assert not hasattr(self.connection, "getpeercert")
+        self.send_response(200)
+        self.send_header("Content-Length", str(50_000_000))
+        self.end_headers()
+        for _ in range(50):
+            self.wfile.write(b"x" * 1_000_000)
+
+    def asks_for_tls(self):
+        """As werkzeug does."""
+        try:
+            self.connection.getpeercert()
+        except AttributeError:
+            self.send_response(200)
+            self.send_header("Content-Length", "2")
+            self.end_headers()
+            self.wfile.write(b"ok")
+
+    def fails_in_chunks(self):
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(b"part one")
+        self.wfile.flush()
+        raise OSError("behind a part")
+
     def by_detach(self):
         self.upgrade()
         fd = self.request.detach()

@@ -666,3 +666,11 @@ def test_the_hand_over_is_over_when_every_old_worker_has_said_so(world: World, s
     for worker in workers:
         worker.end(0)
     assert handed_over(world.crew.generations)
+
+
+def test_a_worker_of_a_configuration_can_not_end_the_server(world: World, staffed: Staffed) -> None:
+    staffed(1)
+    told: list[int] = []
+    world.crew.on_finished = told.append
+    world.at(0).say("finished", code=0)
+    assert told == []

@@ -134,7 +134,8 @@ def test_what_can_t_be_bound_is_told(world: World) -> None:
     [
         (-1, "127.0.0.1", 0, "64 servers"), (64, "127.0.0.1", 0, "64 servers"), (0, "127.0.0.1", -1, "no port"),
         (0, "127.0.0.1", 65536, "no port"), (0, "localhost", 0, "localhost"), (0, "", 0, "address"),
-        (0, "/etc/passwd", 0, "address"),
+        (0, "/etc/passwd", 0, "address"), (0, "127.0.0.1%a.example", 0, "zone"), (0, "::1%no", 0, "zone"),
+        (0, "\xe9" * 20_000, 0, ""),
     ],
 )  # fmt: skip
 def test_what_no_script_asks_for(world: World, ordinal: int, host: str, port: int, reason: str) -> None:
@@ -180,3 +181,12 @@ def test_ipv6_alone_and_with_ipv4(world: World) -> None:
     assert [name[0] for name in both["names"]] == ["::", "0.0.0.0"]
     assert both["names"][0][1] == both["names"][1][1]
     assert [name[0] for name in world.ask(generation, 2, "::", both=False)["names"]] == ["::"]
+
+
+def test_no_more_than_a_script_can_want(world: World) -> None:
+    generation = world.generation()
+    world.ask(generation)
+    generation.listeners += generation.listeners * 127
+    assert world.ask(generation, 1) == {}
+    assert len(generation.listeners) == 128
+    assert any("too many listeners" in line for line in world.lines)

@@ -27,7 +27,7 @@ class Owner:
     """An exchange, as far as a writer needs one."""
 
     def __init__(self, **attributes: Any) -> None:
-        self.broken = self.eager = self.http11 = self.over = False
+        self.broken = self.eager = self.http11 = self.over = self.taken_over = False
         self.command, self.keep_alive, self.minor = "GET", True, 1
         self.mount: Any = Mount()
         self.pushed = 0
@@ -70,6 +70,12 @@ CASES: dict[str, tuple[list[bytes], dict[str, Any], bytes, bool]] = {
     "too long": ([H11 + LEN5 + END, b"123", b"456", b"789"], {}, H11 + LEN5 + END + b"12345", True),
     "no length": ([H11 + END, b"123", b"45"], {}, H11 + CHUNKED + END + b"3\r\n123\r\n2\r\n45\r\n0\r\n\r\n", True),
     "no length, nothing written": ([H11 + END], {}, H11 + CHUNKED + END + b"0\r\n\r\n", True),
+    "two framings, as who copies fields sends them": (
+        [H11 + CHUNKED + LEN5 + END, b"12345"], {}, H11 + LEN5 + END + b"12345", True,
+    ),
+    "two framings in 1.0": ([H10 + LEN5 + CHUNKED + END, b"12345"], {}, H10 + LEN5 + END + b"12345", False),
+    "a tunnel": ([H11 + LEN5 + END], {"command": "CONNECT"}, H11 + LEN5 + END, False),
+    "a tunnel in 1.0": ([H10 + END, b"raw"], {"command": "CONNECT"}, H10 + END + b"raw", False),
     "no length, the handler closes": ([H11 + CLOSE + END, b"1"], {}, H11 + CLOSE + END + b"1", False),
     "no length, the client closes": ([H11 + END, b"1"], {"keep_alive": False}, H11 + CLOSE + END + b"1", False),
     "length, the client closes": ([H11 + LEN5 + END], {"keep_alive": False}, H11 + LEN5 + CLOSE + END, False),

@@ -445,5 +445,5 @@ def test_a_socket_that_is_gone_can_not_be_taken(make: Make) -> None:
     world.client(GET).close()
     world.turn()
     exchange = world.dispatch.pool.queue.popleft()
-    world.until(world.during(exchange.run))
+    world.until(world.during(lambda: call(exchange)))
     assert [type(error) for error in problems] == [BrokenPipeError, OSError]
