@@ -80,6 +80,20 @@ def test_an_example_goes_with_the_installed_file(path: Path, tmp_path: Path) -> 
     assert names <= {name for vhost in config.vhosts for name in vhost.names}
 
 
+def test_the_code_that_the_handlers_are_shown_with_has_their_classes() -> None:
+    path = CONF / "examples" / "handlers.toml"
+    shown = re.search(r"^# \S+/hooks\.py:.*\n(?:#(?: {4}.*)?\n)+", path.read_text(), re.MULTILINE)
+    assert shown
+    code = re.sub(r"^#(?: \S+:)? *(?=from )", "", shown[0])
+    code = re.sub(r"^#(?: {25})?", "", code, flags=re.MULTILINE)
+    module: dict[str, object] = {"__name__": "hooks"}
+    exec(compile(code, "hooks.py", "exec"), module)
+    (vhost,) = tomli.loads(path.read_text())["vhost"]
+    named = {mount.get("class") or mount["handler"] for mount in vhost["handler"] + vhost["directory"]}
+    ours = {name.partition(":")[2] for name in named if name.startswith("hooks:")}
+    assert ours == {name for name, found in module.items() if getattr(found, "__module__", "") == "hooks"}
+
+
 def test_the_examples_go_together(tmp_path: Path) -> None:
     shutil.copytree(CONF / "examples", tmp_path / "conf.d")
     text = (CONF / "httpd.toml").read_text()

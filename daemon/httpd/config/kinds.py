@@ -168,12 +168,15 @@ class AnyTable(msgspec.Struct, frozen=True):
             return INVALID
         bad = [name for name in value if not name.isidentifier()]
         for name in bad:
-            place.child(name).report(f"{shown(name)} is no name of an argument", "letters, digits and _ only")
-        return INVALID if bad or not _travels(value, place) else value
+            hint = "letters, digits and _ only, no digit first"
+            place.child(name).report(f"{shown(name)} is no name of an argument", hint)
+        travels = _travels(value, place)  # asked in any case, to report all
+        return value if travels and not bad else INVALID
 
     @property
     def json(self) -> Json:
-        return {"type": "object", "patternProperties": {"^[A-Za-z_][A-Za-z_0-9]*$": {}}, "additionalProperties": False}
+        name = r"^[A-Za-z_\u0080-\uffff][A-Za-z_0-9\u0080-\uffff]*$"  # a little wider than isidentifier()
+        return {"type": "object", "patternProperties": {name: {}}, "additionalProperties": False}
 
 
 def _travels(value: object, place: Place) -> bool:

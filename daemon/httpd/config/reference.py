@@ -15,7 +15,7 @@ import sys
 import tomli
 
 from httpd.config.keys import Key, Table
-from httpd.config.kinds import Json, Kind, ListOf, MapOf
+from httpd.config.kinds import AnyTable, Json, Kind, ListOf, MapOf
 from httpd.config.surface import MAIN
 from httpd.config.vhost_keys import SETTINGS, SETTINGS_LATER
 
@@ -174,7 +174,7 @@ def _key_rows(keys: list[Key]) -> str:
 
 def _noun(kind: Kind) -> str:
     """What the value is; an example where the noun alone doesn't show how it is written."""
-    if isinstance(kind, ListOf | MapOf):
+    if isinstance(kind, ListOf | MapOf | AnyTable):
         return f"{kind.noun}: `{kind.example}`"
     return kind.noun
 

@@ -123,9 +123,33 @@ def test_a_table_of_anything_is_kept_as_it_is(read):
         ({"not-a-name": 1}, ["not-a-name"]),
         ({"a": datetime.date(2026, 11, 26), "b": {"c": [1, datetime.time(1, 2)]}}, ["a", "b.c[1]"]),
         ({"big": 2**64}, ["big"]),
+        ({"low": -(2**63) - 1}, ["low"]),
+        ({"1st": 1, "a": datetime.datetime(2026, 11, 26), "": 2**64}, ["1st", '""', "a", '""']),
+        ({"a b": {"c d": datetime.date(2026, 11, 26)}}, ['"a b"', '"a b"."c d"']),
+        ("directory", [""]),
     ],
 )
 def test_what_does_not_travel_is_refused_where_it_stands(read, value, places):
     result, problems = read(AnyTable(), value)
     assert result is INVALID
     assert problems == ["k" if not place else f"k.{place}" for place in places]
+
+
+def test_whatever_names_an_argument_does(read):
+    value = {"_": 1, "a1": 2, "gr\u00f6\u00dfe": 3, "class": 4}
+    assert read(AnyTable(), value) == (value, [])
+
+
+@pytest.mark.parametrize("number", [-(2**63), 2**64 - 1, 1e308, float("inf")])
+def test_numbers_that_travel(read, number):
+    assert read(AnyTable(), {"a": number}) == ({"a": number}, [])
+
+
+@pytest.mark.parametrize("wrap", [lambda inner: {"a": inner}, lambda inner: [inner]], ids=["tables", "arrays"])
+@pytest.mark.parametrize(("levels", "good"), [(48, True), (49, False)])
+def test_a_table_of_anything_has_a_depth(read, wrap, levels, good):
+    value = True
+    for _ in range(levels):
+        value = wrap(value)
+    result, problems = read(AnyTable(), {"a": value})
+    assert (result is not INVALID, len(problems)) == (good, 0 if good else 1)

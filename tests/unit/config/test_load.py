@@ -14,6 +14,7 @@ from httpd.config import schema
 from httpd.config.errors import ConfigErrors
 from httpd.config.load import Loaded, load
 from httpd.config.surface import MAIN
+from httpd.worker import checker
 
 CORPUS = Path(__file__).parents[2] / "corpus" / "config"
 GOOD = sorted((CORPUS / "good").glob("*.toml"))
@@ -56,6 +57,42 @@ def test_loaded_crosses_a_pipe(path):
     assert msgspec.msgpack.decode(msgspec.msgpack.encode(loaded), type=Loaded) == loaded
 
 
+OPTIONS = """
+[[vhost]]
+[[vhost.handler]]
+path = "/a"
+class = "app:A"
+pythonpath = ["app"]
+[vhost.handler.options]
+text = "\u00e9"
+yes = true
+low = -9223372036854775808
+far = inf
+empty = {}
+deep = { list = [1, [2.5]] }
+[[vhost.directory]]
+path = "/b"
+root = "/srv"
+handler = "app:B"
+"""
+
+
+def test_options_reach_the_master_as_they_were_written(good, tmp_path):
+    verdict = checker.Verdict(config=good(OPTIONS).config)
+    came = checker.finish(msgspec.msgpack.encode(verdict))
+    assert came == verdict
+    directory, handler = came.config.vhosts[0].mounts
+    assert isinstance(directory, schema.Directory)
+    assert directory.handler == "app:B"
+    assert isinstance(handler, schema.Handler)
+    assert handler.pythonpath == (f"{tmp_path}/app",)
+    assert handler.options == {
+        "text": "\u00e9", "yes": True, "low": -(2**63), "far": float("inf"), "empty": {}, "deep": {"list": [1, [2.5]]},
+    }  # fmt: skip
+    assert [type(value) for value in handler.options["deep"]["list"]] == [int, list]
+    assert handler.options["yes"] is True
+
+
 def test_smallest_file_has_every_default(good):
     config = good('[[vhost]]\nroot = "/srv"\n').config
     assert config.server == schema.Server(listen=(schema.Address(":80", port=80),), run_dir=config.server.run_dir)
@@ -79,6 +116,8 @@ def test_values_of_the_corpus():
     assert config.limits == schema.Limits(
         body=2 * 1024**4, body_memory=10**7, file_cache=0, request_line=1536, head=65536
     )
+    config = load(str(CORPUS / "good" / "values-as-numbers.toml"), euid=1000, environ={}).config
+    assert config.limits == schema.Limits(body=0, head=0x4000, queue=0)
     config = load(str(CORPUS / "good" / "everything-server.toml"), euid=1000, environ={}).config
     assert config.server == schema.Server(
         listen=(schema.Address(":80", port=80),),

@@ -23,7 +23,7 @@ ONLY_HTTPD_KNOWS = {
     "no-vhost", "only-comments", "empty", "vhost-empty-array", "vhost-without-content", "workers-above-max",
     "listen-overlap", "listen-twice", "listen-long-socket", "listen-not-in-server",
     "names-twice", "names-taken", "nameless-twice", "mount-paths-twice", "directory-without-root", "redirect-loop",
-    "methods-vhost", "log-template", "root-control",
+    "methods-vhost", "log-template", "root-control", "handler-paths",
 }  # fmt: skip
 
 
@@ -48,6 +48,13 @@ def test_examples_of_the_manual_load(write):
     assert len(blocks) == 2
     for block in blocks:
         assert load(write(block)).config.vhosts
+
+
+def test_the_manual_shows_how_tables_and_arrays_are_written():
+    rows = dict(re.findall(r"^\| `(\w+)` \| (.*?) \| ", reference.manual(), re.MULTILINE))
+    assert rows["options"] == 'a table: `{ directory = "/srv/hooks" }`'
+    assert rows["pythonpath"] == 'an array of paths: `["/srv/myapp"]`'
+    assert rows["class"] == "a handler"
 
 
 def test_messages_of_the_manual_are_real(bad):
