@@ -233,3 +233,9 @@ def test_chunks_that_break_off_have_no_end(talk: Open, server: Daemon) -> None:
         while data := client.sock.recv(4096):
             got += data
     assert b"0\r\n\r\n" not in got
+
+
+def test_another_protocol_by_rfile(talk: Open, server: Daemon) -> None:
+    client = _upgraded(talk(), "by_rfile", b"early ")
+    client.send(b"late")
+    assert client.exactly(10) == b"EARLY LATE"

@@ -313,3 +313,9 @@ def test_clients_that_stall_in_a_stream(place: Place, daemon: Daemon, talk: Open
         assert client.reply().status == 408
         assert client.closed()
     assert talk().ask("/stream").text == "hello"
+
+
+def test_the_child_of_a_handler_that_forks_ends_with_it(talk: Open, server: Daemon) -> None:
+    client = talk()
+    for _ in range(8):  # in the pool first, then in the loop's thread
+        assert client.ask("/work/forks").text == "child ended with 0"

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
 import socket
 import threading
 from typing import Any, Protocol
@@ -271,7 +272,7 @@ class TakenSocket(socket.socket):
 
     def __init__(self, real: socket.socket, early: bytes) -> None:
         super().__init__(real.family, real.type, real.proto, fileno=real.detach())
-        self._early = early
+        self._early = memoryview(early)  # whose slices are no copies
 
     def recv(self, size: int, flags: int = 0, /) -> bytes:
         early = self._early
@@ -279,7 +280,11 @@ class TakenSocket(socket.socket):
             return super().recv(size, flags)
         if not flags & socket.MSG_PEEK:
             self._early = early[size:]
-        return early[:size]
+        return bytes(early[:size])
+
+    def dup(self) -> socket.socket:  # type: ignore[override]
+        """Another descriptor of the same socket."""
+        return socket.socket(self.family, self.type, self.proto, fileno=os.dup(self.fileno()))
 
     def recv_into(self, buffer: Any, size: int = 0, flags: int = 0) -> int:
         if not self._early:

@@ -17,22 +17,27 @@ from __future__ import annotations
 
 import io
 import os
-import re
 from collections import deque
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 from httpd.protocol.body import LAST_CHUNK, chunk
 from httpd.protocol.messages import FileBody
+from httpd.server.heads import (
+    CONTENT_LENGTH,
+    TRANSFER_ENCODING,
+    UNKNOWN,
+    BadAnswer,
+    Head,
+    read,
+    said,
+    with_crlf,
+    without,
+)
 
 HIGH = 1024 * 1024  # bytes queued above which the handler's thread waits
 _SOON = 64 * 1024  # bytes queued above which the loop is told although the handler goes on
 _LONGEST_HEAD = 256 * 1024  # bytes; a head that does not end is a defect of the handler
 
-_STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-9][0-9]{2})(?: |\r?\n)")
-_LENGTH = re.compile(rb"[ \t]*([0-9]{1,18})[ \t]*\r?\n")
-_LINE_END = re.compile(rb"\r?\n")
-_CODING = re.compile(rb"\r\n(?i:transfer-encoding)[ \t]*:[^\r\n]*(?=\r\n)\r\n")
-_UNKNOWN = -1
 _BODYLESS = frozenset((101, 204, 304))
 
 
@@ -58,15 +63,11 @@ class Owner(Protocol):
     def wait_for_room(self, high: int) -> None: ...
 
 
-class BadAnswer(ValueError):
-    """A handler wrote what is no HTTP answer."""
-
-
 class ResponseWriter:
     """`wfile` of one exchange.  Safe between the handler's thread (or several, one at a time) and the loop."""
 
     _partial = b""  # of a head that is not complete
-    _left = _UNKNOWN  # bytes of the body that may still come
+    _left = UNKNOWN  # bytes of the body that may still come
     _chunked = False
     put = taken = 0
     head = b""  # of the final answer, as it goes out
@@ -136,8 +137,8 @@ class ResponseWriter:
         self._partial = b""
         head, rest = (data, b"") if behind == len(data) else (data[:behind], data[behind:])
         if bare >= 0:
-            head = _LINE_END.sub(b"\r\n", head)
-        says = _said.get(head) or _read(head)
+            head = with_crlf(head)
+        says = said.get(head) or read(head)
         if says.status < 200 and says.status != 101:
             self._queue(head)
             self._exchange.push()
@@ -145,15 +146,17 @@ class ResponseWriter:
         self._frame(head, says)
         return rest
 
-    def _frame(self, head: bytes, says: _Head) -> None:
+    def _frame(self, head: bytes, says: Head) -> None:
         """Decide how the body is delimited and whether the connection may stay (RFC 9112 6.3, 9.3)."""
         exchange = self._exchange
         status = says.status
         if exchange.command == "CONNECT" and 200 <= status < 300:
-            says = says._replace(status=101, length=_UNKNOWN)  # what follows is a tunnel (RFC 9110 9.3.6)
+            says = says._replace(status=101, length=UNKNOWN)  # what follows is a tunnel (RFC 9110 9.3.6)
         no_body = self._bodyless = exchange.command == "HEAD" or says.status in _BODYLESS
+        if status == 204 and says.length >= 0:  # RFC 9110 8.6
+            head = without(head, CONTENT_LENGTH)
         if says.coded and says.length >= 0:  # one framing: who copies another server's fields has decoded its body
-            head = _CODING.sub(b"\r\n", head)
+            head = without(head, TRANSFER_ENCODING)
         if says.minor or exchange.http11:
             keep, more = self._frame_11(says, no_body=no_body)
             if not says.minor:
@@ -161,7 +164,7 @@ class ResponseWriter:
             if more:
                 head = head[:-2] + more + b"\r\n"
         else:
-            self._left = says.length if not no_body else _UNKNOWN if says.status == 101 else 0
+            self._left = says.length if not no_body else UNKNOWN if says.status == 101 else 0
             keep = exchange.keep_alive and self._left >= 0 and says.keeps
         extra = exchange.mount.extra_fields
         if extra:
@@ -170,7 +173,7 @@ class ResponseWriter:
         self.queue.append(head)
         self.put += len(head)
 
-    def _frame_11(self, says: _Head, *, no_body: bool) -> tuple[bool, bytes]:
+    def _frame_11(self, says: Head, *, no_body: bool) -> tuple[bool, bytes]:
         """Whether the connection stays, and the field lines that are to be added."""
         exchange = self._exchange
         keep = exchange.keep_alive and not says.closes
@@ -178,7 +181,7 @@ class ResponseWriter:
         if no_body:
             self._left = 0
             if says.status == 101:
-                keep, self._left = False, _UNKNOWN
+                keep, self._left = False, UNKNOWN
         elif says.length >= 0:
             self._left = says.length
         elif says.coded:
@@ -226,6 +229,14 @@ class ResponseWriter:
         self.queue.append(FileBody(fd, offset, length))
         self.put += length
         return True
+
+    def announce_close(self) -> None:
+        """Say that the connection ends behind the answer, if its head has not left yet and says otherwise."""
+        if self.keep_alive and not self.taken and self.queue and self.queue[0] is self.head:
+            line = b"Connection: close\r\n"
+            self.queue[0] = self.head = self.head[:-2] + line + b"\r\n"
+            self.put += len(line)
+            self.keep_alive = False
 
     def release(self) -> None:
         """Let go of the exchange, which refers to this: so neither has to be found by a collection."""
@@ -302,43 +313,3 @@ class _Over:
 
 
 _OVER: Any = _Over()
-
-
-class _Head(NamedTuple):
-    """What the head of an answer says of the connection and the body."""
-
-    status: int
-    minor: int
-    length: int  # _UNKNOWN without Content-Length
-    coded: bool  # it has Transfer-Encoding
-    closes: bool
-    keeps: bool
-
-
-_said: dict[bytes, _Head] = {}  # by the head itself: within a second many are the same
-_SAID = 512
-
-
-def _read(head: bytes) -> _Head:
-    """Look at a whole head, as it was written.  Raises BadAnswer."""
-    match = _STATUS_LINE.match(head)
-    if match is None:
-        raise BadAnswer(f"not a status line: {head[:40]!r}")
-    folded = head.lower()
-    length = _UNKNOWN
-    at = folded.find(b"\r\ncontent-length:")
-    if at >= 0:
-        digits = _LENGTH.match(folded, at + 17)
-        if digits is None or folded.find(b"\r\ncontent-length:", at + 1) >= 0:
-            raise BadAnswer("Content-Length is not one number")
-        length = int(digits[1])
-    at = folded.find(b"\r\nconnection:")
-    options = b"" if at < 0 else folded[at + 13 : folded.find(b"\r\n", at + 2)]
-    made = _Head(
-        int(match[2]), int(match[1]), length, b"\r\ntransfer-encoding:" in folded, b"close" in options,
-        b"keep-alive" in options,
-    )  # fmt: skip
-    if len(_said) >= _SAID:
-        _said.clear()
-    _said[head] = made
-    return made

@@ -79,6 +79,8 @@ class AnsweringConnection(Connection):
         whole = exchange.failure is None and writer.finish()
         wants_close = exchange.close_connection and not exchange.asked_again
         self._close = not (whole and writer.keep_alive) or wants_close or self._close
+        if wants_close:
+            writer.announce_close()
         if self._talk is not None and self._talk.receiver.body is not None:
             self._close = True  # the rest of a body that the handler was to read
         if writer.dropped:

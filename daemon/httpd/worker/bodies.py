@@ -80,6 +80,30 @@ class BodyStore:
             self.file.close()
 
 
+class TunnelBody(io.RawIOBase):
+    """What is below `rfile` when another protocol may follow (Upgrade, CONNECT): the head, and once the answer has
+    agreed to it, the client's socket, which is taken over for that."""
+
+    def __init__(self, exchange: Exchange) -> None:
+        super().__init__()
+        self._exchange = exchange
+        self._head = memoryview(exchange.data)
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: object, /) -> int:
+        view = memoryview(buffer)  # type: ignore[arg-type]
+        if self._head:
+            size = min(len(view), len(self._head))
+            view[:size] = self._head[:size]
+            self._head = self._head[size:]
+            return size
+        status = self._exchange.wfile.status
+        agreed = status == 101 or (self._exchange.command == "CONNECT" and 200 <= status < 300)
+        return self._exchange.taken().recv_into(view) if agreed else 0
+
+
 class StreamBody(io.RawIOBase):
     """What is below `rfile` when a handler reads from the client: the head first, then the body as it comes in.
 

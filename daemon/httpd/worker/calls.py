@@ -10,6 +10,8 @@ Rules:
 
 from __future__ import annotations
 
+import os
+import traceback
 from collections import deque
 from collections.abc import Callable
 from queue import SimpleQueue
@@ -57,6 +59,7 @@ class CallMount:
         self.inbox: SimpleQueue[Exchange] | None = None
         self.direct = True
         self.servers: list[Any] = []
+        self._pid = os.getpid()
         self._strip = False  # `path_for` leaves the prefix out
         self._call: Callable[..., Any] = _nothing
         self._figures: dict[tuple[int, int], bytes] = {}
@@ -137,6 +140,8 @@ class CallMount:
                 exchange.hooked = True
                 offer(server, exchange)
                 exchange.returned = True
+                if os.getpid() != self._pid:
+                    os._exit(0)
                 if not exchange.over:  # in the hands of a thread of the server's own
                     exchange.eager = True
                     exchange.push()
@@ -146,9 +151,15 @@ class CallMount:
         if exchange.holds:
             exchange.let_go()
         exchange.returned = exchange.over = True
+        if os.getpid() != self._pid:  # the handler has forked, and this is the child
+            os._exit(0 if exchange.failure is None else 1)
 
     def _failed(self, exchange: Exchange, server: Any, error: BaseException) -> None:
-        if not isinstance(error, Exception):  # sys.exit() in a handler: no reason to end a server
+        if os.getpid() != self._pid:
+            exchange.failure = error
+            if not isinstance(error, SystemExit):
+                traceback.print_exception(error)
+        elif not isinstance(error, Exception):  # sys.exit() in a handler: no reason to end a server
             exchange.failed(error)
         else:
             try:

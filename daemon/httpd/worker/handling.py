@@ -23,7 +23,7 @@ from httpd.protocol.receiver import Phase
 from httpd.server.exchange import Exchange
 from httpd.system.poller import HUP, IN
 from httpd.worker.answering import NEVER, AnsweringConnection
-from httpd.worker.bodies import BodyStore, StreamBody, head_of
+from httpd.worker.bodies import BodyStore, StreamBody, TunnelBody, head_of
 from httpd.worker.calls import CallMount
 from httpd.worker.exchange import Mount
 
@@ -138,6 +138,8 @@ class HandlingConnection(AnsweringConnection):
             exchange.read_file(file, start)
         elif store is None and request.length:
             self._stream(exchange, request)
+        elif store is None and (b"upgrade" in request.fields or request.method == b"CONNECT"):
+            exchange.read_by(TunnelBody(exchange))
         exchange.keep_alive = not self._close
         return exchange
 

@@ -106,10 +106,17 @@ class _Worker:
         self._age = Age(config.server)
         self._script = None if config.script is None else self._make_script(config.script)
         if context.dispatch is not None:
+            os.register_at_fork(after_in_child=self._leave_to_parent)
             bell = context.dispatch.bell
             context.watch(bell.fd, bell.mask, 0, lambda mask: bell.hear())
         self._reopening = 0
         self._reopening_lock = threading.Lock()
+
+    def _leave_to_parent(self) -> None:
+        """A handler has forked: what this process is told by, and listens on, is not the child's."""
+        for acceptor in self._acceptors:
+            acceptor.sock.close()
+        self._order.channel.close()
 
     def _make_acceptors(self) -> list[Acceptor]:
         order = self._order

@@ -54,6 +54,11 @@ class Taken(Base):
         for _ in range(50):
             self.wfile.write(b"x" * 1_000_000)
 
+    def by_rfile(self):
+        self.upgrade()
+        while data := self.rfile.read(1):
+            self.wfile.write(data.upper())
+
     def asks_for_tls(self):
         """As werkzeug does."""
         try:

@@ -4,6 +4,7 @@ import os
 import sys
 import time
 import urllib.request
+import warnings
 from http.server import BaseHTTPRequestHandler
 
 _GATES = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "gates")
@@ -38,6 +39,12 @@ class Handler(BaseHTTPRequestHandler):
 
     def hello(self):
         self.reply("hello")
+
+    def forks(self):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of a process with threads; the child does not need them
+            pid = os.fork()
+        self.reply(f"child ended with {os.waitpid(pid, 0)[1]}" if pid else "nobody reads this")
 
     def pid(self):
         self.reply(str(os.getpid()))

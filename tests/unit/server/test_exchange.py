@@ -329,3 +329,14 @@ def test_what_was_not_verified(exchange: Exchange, hooked: bool, settled: bool, 
     if failed:
         exchange.failed(ValueError())
     assert exchange.denied == denied
+
+
+def test_early_bytes_are_not_copied_for_every_piece() -> None:
+    ours, theirs = socket.socketpair()
+    with ours, TakenSocket(theirs, b"x" * 50_000_000) as taken:
+        assert sum(len(taken.recv(65536)) for _ in range(763)) == 50_000_000  # at once, or in half an hour
+        ours.send(b"y")
+        assert taken.recv(10) == b"y"
+        with taken.dup() as again:
+            ours.send(b"z")
+            assert again.recv(10) == b"z"

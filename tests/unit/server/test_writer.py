@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 
 from httpd.protocol.messages import FileBody
-from httpd.server import writer as module
-from httpd.server.writer import HIGH, BadAnswer, ResponseWriter
+from httpd.server import heads as module
+from httpd.server.heads import BadAnswer
+from httpd.server.writer import HIGH, ResponseWriter
 
 
 class Mount:
@@ -76,6 +77,7 @@ CASES: dict[str, tuple[list[bytes], dict[str, Any], bytes, bool]] = {
     "two framings in 1.0": ([H10 + LEN5 + CHUNKED + END, b"12345"], {}, H10 + LEN5 + END + b"12345", False),
     "a tunnel": ([H11 + LEN5 + END], {"command": "CONNECT"}, H11 + LEN5 + END, False),
     "a tunnel in 1.0": ([H10 + END, b"raw"], {"command": "CONNECT"}, H10 + END + b"raw", False),
+    "no content, and its length": ([b"HTTP/1.1 204 X\r\n" + LEN5 + END], {}, b"HTTP/1.1 204 X\r\n" + END, True),
     "no length, the handler closes": ([H11 + CLOSE + END, b"1"], {}, H11 + CLOSE + END + b"1", False),
     "no length, the client closes": ([H11 + END, b"1"], {"keep_alive": False}, H11 + CLOSE + END + b"1", False),
     "length, the client closes": ([H11 + LEN5 + END], {"keep_alive": False}, H11 + LEN5 + CLOSE + END, False),
@@ -162,7 +164,7 @@ def test_what_is_no_head(head: bytes) -> None:
 def test_what_is_known_of_a_head_is_asked_for_once_and_not_for_ever() -> None:
     for number in range(2000):
         wrote(H11 + b"X: %d\r\n" % number + LEN5 + END, b"12345")
-    assert len(module._said) <= 512
+    assert len(module.said) <= 512
 
 
 def test_any_buffer_can_be_written_and_changed_afterwards() -> None:
