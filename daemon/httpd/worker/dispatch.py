@@ -40,6 +40,9 @@ _QUICK = 0.0005  # seconds; a handler that takes no longer may run in the loop's
 _SLOW = 0.003  # seconds; one that takes longer must not
 _PROVED = 4  # runs behind which a handler is taken to be quick
 _DEMOTED = 50  # runs that one which was slow has to prove itself
+# Seconds that a thread keeps the interpreter while others wait for it, when handlers run in threads of their own: those
+# that compute would hold up the loop for 5 ms each time that it wants it back.
+SWITCH_INTERVAL = 0.0001
 _NEVER = float("inf")
 
 
@@ -66,6 +69,9 @@ class Dispatch:
         """`threads`: of the pool; `seconds`: a handler that takes longer is reported, 0 is never."""
         self.pool = Pool(threads)
         self.bell = self.pool.bell
+        self.pool.relieved = self._contend
+        self._contended = False  # the interpreter is: threads give it up sooner
+        self._interval = sys.getswitchinterval()  # what it is otherwise
         self.pool.defect = lambda error: context.errors.error("defect in the run of a handler", exception=error)
         self.active = 0  # exchanges whose handlers have not ended
         self.detached = 0  # those that do not count among the threads
@@ -102,8 +108,14 @@ class Dispatch:
             self.quick.append(exchange)
             return
         self.pool.queue.append(exchange)
+        if not self._contended:
+            self._contend()
         if self.look_at == _NEVER:
             self.look_at = self._context.now + _YOUNG
+
+    def _contend(self) -> None:
+        self._contended = True
+        sys.setswitchinterval(SWITCH_INTERVAL)
 
     def tend(self, now: float) -> float:
         """Called before the loop waits; returns how many seconds it may wait at most."""
@@ -191,6 +203,9 @@ class Dispatch:
 
     def oversee(self, now: float) -> None:
         """Called about once a second: report who takes long, let go of streams."""
+        if self._contended and not self.pool.running and not self.pool.queue:
+            self._contended = False
+            sys.setswitchinterval(self._interval)
         for exchange in self.pool.running:
             if not isinstance(exchange, Exchange) or not exchange.since:
                 continue

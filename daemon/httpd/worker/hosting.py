@@ -29,10 +29,6 @@ from httpd.worker.context import Context
 from httpd.worker.exchange import Mount
 from httpd.worker.imports import LoadError, extend_path
 
-# Seconds that a thread keeps the interpreter while others wait for it.  Four handlers that compute delay an answer of
-# the loop by 184 ms at Python's own 5 ms, by 7 ms at this one (docs/performance.md).
-SWITCH_INTERVAL = 0.0001
-
 _NEEDED = (
     "httpd.server", "httpd.system.tls", "httpd.worker.handlers", "httpd.worker.dispatch", "httpd.worker.script",
     "runpy", "importlib.util", "pkgutil", "mimetypes", "shutil", "email.parser", "encodings.idna", "json",
@@ -143,7 +139,6 @@ def preload(config: schema.Config) -> None:
 
 def host_user_code(errors: ErrorLog, *, own_stderr: bool = False) -> None:
     """Set this process up for code that others wrote.  `own_stderr`: it writes to stderr as it likes."""
-    sys.setswitchinterval(SWITCH_INTERVAL)
     signals.keep_to_ourselves()
     sys.dont_write_bytecode = True  # see `worker.imports`
     if not own_stderr:

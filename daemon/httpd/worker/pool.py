@@ -71,6 +71,7 @@ class Pool:
         self.size = size
         self.bell = Bell()
         self.lead: Callable[[], bool] = _nobody_leads
+        self.relieved: Callable[[], None] = lambda: None  # told when a deputy has taken the lead
         self.defect: Callable[[BaseException], None] = lambda error: None
         self.queue: deque[Any] = deque()
         self.finished: deque[Any] = deque()
@@ -171,6 +172,7 @@ class Pool:
             seen = self._runs
             time.sleep(TICK)
         self.leader, self._deputy = me, None
+        self.relieved()
         self.lead_on()
 
     def lead_on(self) -> None:

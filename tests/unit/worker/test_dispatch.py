@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import socket
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -447,3 +448,18 @@ def test_a_socket_that_is_gone_can_not_be_taken(make: Make) -> None:
     exchange = world.dispatch.pool.queue.popleft()
     world.until(world.during(lambda: call(exchange)))
     assert [type(error) for error in problems] == [BrokenPipeError, OSError]
+
+
+def test_threads_give_the_interpreter_up_sooner_while_any_runs(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[float] = []
+    monkeypatch.setattr(sys, "setswitchinterval", said.append)
+    before = sys.getswitchinterval()
+    world = make()
+    world.client(GET)
+    world.client(GET)
+    assert said == [0.0001]
+    world.dispatch.oversee(world.context.now)
+    assert said == [0.0001]
+    world.run(2)
+    world.dispatch.oversee(world.context.now)
+    assert said == [0.0001, before]
