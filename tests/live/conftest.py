@@ -12,6 +12,7 @@ import pytest
 from httpd.system.limits import raise_nofile
 from live.client import Client
 from live.daemon import Daemon, Place
+from live.handlers.talk import Open, Talk
 
 Connect = Callable[[], Client]
 
@@ -89,3 +90,17 @@ def many_descriptors() -> Iterator[None]:
 
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+
+
+@pytest.fixture
+def talk(server: Daemon) -> Iterator[Open]:
+    """A connection to the file's own `server`, as many as are asked for, closed at the end."""
+    opened: list[Talk] = []
+
+    def make() -> Talk:
+        opened.append(Talk(server))
+        return opened[-1]
+
+    yield make
+    for client in opened:
+        client.close()

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
 
 import pytest
 
 from live.daemon import Daemon, Place, eventually
-from live.handlers.talk import Talk, close_gate, entered, entries, install, open_gate
+from live.handlers.talk import Open, Talk, close_gate, entered, entries, install, open_gate
 
 _CONFIG = """
 [[vhost]]
@@ -53,8 +52,6 @@ headers = { "X-Frame-Options" = "DENY" }
 """
 _MORE = "\n\nclass Odd10(Odd):\n    protocol_version = 'HTTP/1.0'\n"
 
-Open = Callable[[], Talk]
-
 
 @pytest.fixture(scope="module")
 def server(shared_daemon: Daemon, shared_place: Place) -> Daemon:
@@ -65,19 +62,6 @@ def server(shared_daemon: Daemon, shared_place: Place) -> Daemon:
     shared_place.write("pages/failed.html", b"<p>our own 500")
     shared_daemon.configure(_CONFIG, "workers = 1")
     return shared_daemon.start()
-
-
-@pytest.fixture
-def talk(server: Daemon) -> Iterator[Open]:
-    opened: list[Talk] = []
-
-    def make() -> Talk:
-        opened.append(Talk(server))
-        return opened[-1]
-
-    yield make
-    for client in opened:
-        client.close()
 
 
 # Versions and persistence

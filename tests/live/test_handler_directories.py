@@ -5,12 +5,11 @@ from __future__ import annotations
 import itertools
 import os
 import re
-from collections.abc import Callable, Iterator
 
 import pytest
 
 from live.daemon import Daemon, Place
-from live.handlers.talk import Talk, install
+from live.handlers.talk import Open, Talk, install
 
 _SITE = """
   [[vhost.directory]]
@@ -99,8 +98,6 @@ _FIELDS: tuple[tuple[str, ...], ...] = (
 _CHANGING = re.compile(rb"\r\nDate: [^\r]*|\r\nX-Added: by the class")
 _BOUNDARY = re.compile(rb"boundary=([0-9a-f]+)")
 
-Open = Callable[[], Talk]
-
 
 @pytest.fixture(scope="module")
 def server(shared_daemon: Daemon, shared_place: Place) -> Daemon:
@@ -131,19 +128,6 @@ def server(shared_daemon: Daemon, shared_place: Place) -> Daemon:
         text += f'[[vhost]]\nnames = ["{name}"]\n' + _SITE.format(handler=handler)
     shared_daemon.configure(text + _OWN, "workers = 1")
     return shared_daemon.start()
-
-
-@pytest.fixture
-def talk(server: Daemon) -> Iterator[Open]:
-    opened: list[Talk] = []
-
-    def make() -> Talk:
-        opened.append(Talk(server))
-        return opened[-1]
-
-    yield make
-    for client in opened:
-        client.close()
 
 
 def _raw(server: Daemon, host: str, target: str, fields: tuple[str, ...], method: str, version: int) -> bytes:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator
 
 import pytest
 
 from live.daemon import Daemon, Place, eventually
-from live.handlers.talk import Talk, entries, install, open_gate
+from live.handlers.talk import Open, Talk, entries, install, open_gate
 
 _CONFIG = """
 [[vhost]]
@@ -44,8 +43,6 @@ class HookedServer(ThreadingHTTPServer):
         return True
 """
 
-Open = Callable[[], Talk]
-
 
 @pytest.fixture(scope="module")
 def server(shared_daemon: Daemon, shared_place: Place) -> Daemon:
@@ -56,19 +53,6 @@ def server(shared_daemon: Daemon, shared_place: Place) -> Daemon:
     shared_place.write("pages/failed.html", b"<p>our own page")
     shared_daemon.configure(_CONFIG, "workers = 1")
     return shared_daemon.start()
-
-
-@pytest.fixture
-def talk(server: Daemon) -> Iterator[Open]:
-    opened: list[Talk] = []
-
-    def make() -> Talk:
-        opened.append(Talk(server))
-        return opened[-1]
-
-    yield make
-    for client in opened:
-        client.close()
 
 
 def _one_entry(server: Daemon, mark: str) -> str:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
 from live.daemon import Daemon, Place, eventually, open_files
-from live.handlers.talk import Talk, entries, install
+from live.handlers.talk import Open, Talk, entries, install
 
 _CONFIG = """
 [limits]
@@ -68,8 +67,6 @@ names = ["whole.example"]
   class = "answers:Says"
 """
 
-Open = Callable[[], Talk]
-
 
 @pytest.fixture(scope="module")
 def server(shared_daemon: Daemon, shared_place: Place) -> Daemon:
@@ -77,19 +74,6 @@ def server(shared_daemon: Daemon, shared_place: Place) -> Daemon:
     shared_place.write("www/a.txt", b"static")
     shared_daemon.configure(_CONFIG, "workers = 1")
     return shared_daemon.start()
-
-
-@pytest.fixture
-def talk(server: Daemon) -> Iterator[Open]:
-    opened: list[Talk] = []
-
-    def make() -> Talk:
-        opened.append(Talk(server))
-        return opened[-1]
-
-    yield make
-    for client in opened:
-        client.close()
 
 
 def said(client: Talk, target: str, *fields: str, **options: Any) -> dict[str, Any]:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
 from live.daemon import Daemon, Place, eventually
-from live.handlers.talk import Talk, close_gate, entered, entries, install, open_gate
+from live.handlers.talk import Open, Talk, close_gate, entered, entries, install, open_gate
 
 _SERVERS = {
     "threading": "http.server:ThreadingHTTPServer", "one": "http.server:HTTPServer", "hooked": "hosts:Hooked",
@@ -37,8 +36,6 @@ root = "www"
   threads = 1
 """
 
-Open = Callable[[], Talk]
-
 
 @pytest.fixture(scope="module")
 def server(shared_daemon: Daemon, shared_place: Place) -> Daemon:
@@ -46,19 +43,6 @@ def server(shared_daemon: Daemon, shared_place: Place) -> Daemon:
     shared_place.write("www/a.txt", b"static")
     shared_daemon.configure(_CONFIG, "workers = 1")
     return shared_daemon.start()
-
-
-@pytest.fixture
-def talk(server: Daemon) -> Iterator[Open]:
-    opened: list[Talk] = []
-
-    def make() -> Talk:
-        opened.append(Talk(server))
-        return opened[-1]
-
-    yield make
-    for client in opened:
-        client.close()
 
 
 def _ask(client: Talk, target: str) -> dict[str, Any]:

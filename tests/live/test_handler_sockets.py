@@ -5,12 +5,11 @@ from __future__ import annotations
 import re
 import socket
 import threading
-from collections.abc import Callable, Iterator
 
 import pytest
 
 from live.daemon import PATIENCE, Daemon, Place, eventually
-from live.handlers.talk import Talk, install
+from live.handlers.talk import Open, Talk, install
 
 _CONFIG = """
 [[vhost]]
@@ -34,8 +33,6 @@ names = ["proxy.example", "127.0.0.1"]
 detached = 3
 """
 
-Open = Callable[[], Talk]
-
 
 @pytest.fixture(scope="module")
 def server(shared_daemon: Daemon, shared_place: Place) -> Daemon:
@@ -43,19 +40,6 @@ def server(shared_daemon: Daemon, shared_place: Place) -> Daemon:
     shared_place.write("www/a.txt", b"static")
     shared_daemon.configure(_CONFIG, "workers = 1\nthreads = 4")
     return shared_daemon.start()
-
-
-@pytest.fixture
-def talk(server: Daemon) -> Iterator[Open]:
-    opened: list[Talk] = []
-
-    def make() -> Talk:
-        opened.append(Talk(server))
-        return opened[-1]
-
-    yield make
-    for client in opened:
-        client.close()
 
 
 def _ask(client: Talk, target: str, behind: bytes = b"") -> Talk:

@@ -6,12 +6,12 @@ import json
 import re
 import select
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pytest
 
 from live.daemon import Daemon, Place, eventually
-from live.handlers.talk import Talk, close_gate, entered, entries, install, open_gate
+from live.handlers.talk import Open, Talk, close_gate, entered, entries, install, open_gate
 
 _CONFIG = """
 [limits]
@@ -42,7 +42,6 @@ error_pages = { 503 = "pages/busy.html" }
 """
 
 _GET = "GET {} HTTP/1.1\r\nHost: a\r\n\r\n"
-Open = Callable[[], Talk]
 
 
 def _start(daemon: Daemon, place: Place, server: str = "workers = 1\nthreads = 4") -> Daemon:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import socket
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -152,6 +153,9 @@ class Talk(Client):
         except ConnectionResetError:
             return True
         return False
+
+
+Open = Callable[[], Talk]
 
 
 def shut_and_read(talk: Talk) -> bytes:
