@@ -16,9 +16,9 @@ import os
 import re
 import select
 import socket
-from collections.abc import Iterable
 from typing import Any
 
+from httpd.server.face import WriteOnly
 from httpd.server.reader import RequestReader
 
 _DISCARDED = 64 * 1024  # bytes of a body that are read for nothing to keep a connection
@@ -27,7 +27,7 @@ _TCP, _NODELAY = int(socket.IPPROTO_TCP), int(socket.TCP_NODELAY)
 _final_head = re.compile(rb"HTTP/1\.. [2-9]").match
 
 
-class SocketWriter:
+class SocketWriter(WriteOnly):
     """`wfile` without a buffer: what is written is sent, a head together with what follows it."""
 
     __slots__ = ("_more", "_sock", "_waiting", "closed")
@@ -97,30 +97,9 @@ class SocketWriter:
             self.closed = True
             self.flush()
 
-    def writelines(self, lines: Iterable[Any], /) -> None:
-        self.write(b"".join(lines))
-
-    def writable(self) -> bool:
-        return True
-
-    def readable(self) -> bool:
-        return False
-
-    def seekable(self) -> bool:
-        return False
-
-    def isatty(self) -> bool:
-        return False
-
     def fileno(self) -> int:
         number: int = self._sock.fileno()
         return number
-
-    def __enter__(self) -> SocketWriter:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
 
 io.BufferedIOBase.register(SocketWriter)  # one in all but its finalizer, which costs time with each connection

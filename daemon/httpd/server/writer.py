@@ -22,6 +22,7 @@ from typing import Any, Protocol
 
 from httpd.protocol.body import LAST_CHUNK, chunk
 from httpd.protocol.messages import FileBody
+from httpd.server.face import WriteOnly
 from httpd.server.heads import (
     CONTENT_LENGTH,
     TRANSFER_ENCODING,
@@ -63,7 +64,7 @@ class Owner(Protocol):
     def wait_for_room(self, high: int) -> None: ...
 
 
-class ResponseWriter:
+class ResponseWriter(WriteOnly):
     """`wfile` of one exchange.  Safe between the handler's thread (or several, one at a time) and the loop."""
 
     _partial = b""  # of a head that is not complete
@@ -277,30 +278,9 @@ class ResponseWriter:
     def close(self) -> None:
         self.closed = True
 
-    def writelines(self, lines: Any, /) -> None:
-        self.write(b"".join(lines))
-
-    def writable(self) -> bool:
-        return True
-
-    def readable(self) -> bool:
-        return False
-
-    def seekable(self) -> bool:
-        return False
-
-    def isatty(self) -> bool:
-        return False
-
     def fileno(self) -> int:
         """The client's socket, taken over (`Exchange`)."""
         return int(self._exchange.taken().fileno())
-
-    def __enter__(self) -> ResponseWriter:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
 
 io.BufferedIOBase.register(ResponseWriter)  # one in all but its finalizer, which would cost a tenth of a request
