@@ -15,7 +15,7 @@ def is_open(name):
 
 
 def wait_at(name):
-    print(f"at {name}", file=sys.stderr)
+    sys.stderr.write(f"at {name}\n")
     while not is_open(name):
         time.sleep(0.002)
 
@@ -54,7 +54,7 @@ class Handler(BaseHTTPRequestHandler):
         self.reply("napped")
 
     def sleep(self, seconds):
-        print("at sleep", file=sys.stderr)
+        sys.stderr.write("at sleep\n")
         time.sleep(float(seconds))
         self.reply("slept")
 
@@ -63,7 +63,7 @@ class Handler(BaseHTTPRequestHandler):
         self.reply(f"through {name}")
 
     def spin(self, name):
-        print(f"at {name}", file=sys.stderr)
+        sys.stderr.write(f"at {name}\n")
         number = 0
         while not is_open(name):
             for _ in range(10_000):
