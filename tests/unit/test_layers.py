@@ -13,7 +13,7 @@ SOURCE = Path(__file__).parents[2] / "daemon" / "httpd"
 
 # An import may point to the same layer or to one further up.  `httpd` itself holds only the version, and `__main__`
 # only starts the cli: they are in no layer.
-LAYERS = ("protocol", "config", "system", "logs", "content", "server", "worker", "control", "master", "cli")
+LAYERS = ("protocol", "config", "system", "logs", "content", "cgi", "server", "worker", "control", "master", "cli")
 EXCEPTED = ("httpd", "httpd.__main__")
 
 MODULE_LINES, FUNCTION_LINES = 350, 50

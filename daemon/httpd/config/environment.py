@@ -17,13 +17,13 @@ import resource
 import socket
 import stat
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 from httpd.config import schema
 from httpd.config.build import DEFAULT_ACCESS_LOG
 from httpd.config.errors import ConfigError
 from httpd.config.load import Loaded
-from httpd.config.reach import file_obstacle, folder_obstacle
+from httpd.config.reach import file_obstacle, folder_obstacle, program_obstacle
 
 # What a worker has open besides connections: listeners, pipes, logs, the epoll descriptor, files being sent.
 RESERVED_DESCRIPTORS = 64
@@ -40,6 +40,8 @@ def check_environment(loaded: Loaded, *, who: str) -> list[ConfigError]:
             if isinstance(mount, schema.Directory):
                 obstacle = folder_obstacle(mount.root, who, listing=mount.settings.listing)
                 found.add(_root_key(loaded, mount), *obstacle)
+            if isinstance(mount, schema.Cgi) and mount.root:
+                found.add(f"{mount.key}.root", *folder_obstacle(mount.root, who))
             if isinstance(mount, schema.Directory | schema.Handler):
                 for index, entry in enumerate(mount.pythonpath):
                     check = file_obstacle if os.path.isfile(entry) else folder_obstacle  # a zip archive, or a folder
@@ -51,6 +53,26 @@ def check_environment(loaded: Loaded, *, who: str) -> list[ConfigError]:
     return found.problems
 
 
+def check_scripts(loaded: Loaded, keys: Collection[str], *, who: str) -> list[ConfigError]:
+    """Whether this process, which is `who`, whom scripts run as, reaches the scripts of the mounts `keys`."""
+    found = _Findings(loaded)
+    for vhost in loaded.config.vhosts:
+        for mount in vhost.mounts:
+            if isinstance(mount, schema.Cgi) and mount.key in keys:
+                _check_script_paths(mount, found, who)
+    return found.problems
+
+
+def _check_script_paths(mount: schema.Cgi, found: _Findings, who: str) -> None:
+    if mount.root:
+        found.add(f"{mount.key}.root", *folder_obstacle(mount.root, who))
+    programs = {f"{mount.key}.interpreters.{extension}": program for extension, program in mount.interpreters.items()}
+    if mount.script:
+        programs[f"{mount.key}.script"] = mount.script
+    for key, program in programs.items():
+        found.add(key, *program_obstacle(program, who))
+
+
 def check_machine(loaded: Loaded, euid: int) -> list[ConfigError]:
     """Whether the machine has what the master needs.  euid: the master's, which is this process's."""
     found = _Findings(loaded)
@@ -60,6 +82,7 @@ def check_machine(loaded: Loaded, euid: int) -> list[ConfigError]:
         _check_own_identity(loaded.config.server, euid, found)
     _check_control_group(loaded.config.server, euid, found)
     _check_threads(loaded.config, found)
+    _check_script_users(loaded.config, euid, found)
     for index, address in enumerate(loaded.config.server.listen):
         found.add(f"server.listen[{index}]", *_address_obstacle(address))
     _check_logs(loaded, found)
@@ -160,6 +183,29 @@ def _check_threads(config: schema.Config, found: _Findings) -> None:
             if isinstance(mount, schema.Handler) and mount.threads > config.server.threads:
                 message = f"{mount.threads} is more than server.threads, which is {config.server.threads}"
                 found.add(f"{mount.key}.threads", message, "raise server.threads, or leave it out")
+
+
+def _check_script_users(config: schema.Config, euid: int, found: _Findings) -> None:
+    """Whom scripts are to run as: known, not root, and within what this master can do."""
+    for vhost in config.vhosts:
+        for mount in vhost.mounts:
+            if not isinstance(mount, schema.Cgi):
+                continue
+            account, gid = _account(mount.user) if mount.user else None, _gid(mount.group) if mount.group else None
+            if mount.user and account is None:
+                found.add(f"{mount.key}.user", f"there is no user {mount.user!r}")
+            elif account is not None and account.pw_uid == 0:
+                found.add(f"{mount.key}.user", f"{mount.user!r} is root, and scripts never run as root")
+            elif account is not None and euid != 0 and account.pw_uid != euid:
+                message = f"only root can run scripts as {mount.user!r}, and this is {_user_name(euid)!r}"
+                found.add(f"{mount.key}.user", message, "leave it out, or start the server as root")
+            if mount.group and gid is None:
+                found.add(f"{mount.key}.group", f"there is no group {mount.group!r}")
+            elif mount.group and gid == 0:
+                found.add(f"{mount.key}.group", f"{mount.group!r} is root's group, which scripts never have")
+            elif mount.group and euid != 0 and gid != os.getegid():
+                message = f"only root can run scripts with the group {mount.group!r}"
+                found.add(f"{mount.key}.group", message, "leave it out, or start the server as root")
 
 
 def _check_control_group(server: schema.Server, euid: int, found: _Findings) -> None:

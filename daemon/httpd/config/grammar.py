@@ -33,6 +33,7 @@ SERVER_FIELDS = (
 _URI_PATH = re.compile(r"(?:[A-Za-z0-9\-._~!$&'()*+,;=:@/]|%[0-9A-Fa-f]{2})*")
 _URI_HOST = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9\-._]+)(?::[0-9]{1,5})?")
 _LABEL = re.compile(r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?")
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _ERROR_STATUS = re.compile(r"[45](?:[0-9]{2}|xx)")
 
 
@@ -199,4 +200,25 @@ def redirect_target(text: str) -> str:
         )
     if not _URI_PATH.fullmatch(path):
         raise BadValueError(f"the target {shown(text)} has a character that a URL can't hold", "percent-encode it")
+    return text
+
+
+def variable(text: str) -> str:
+    """The name of an environment variable that a shell can use."""
+    if not _VARIABLE.fullmatch(text):
+        raise BadValueError(f"{shown(text)} is no name of a variable", "letters, digits and _ only, no digit first")
+    return text
+
+
+def variable_value(text: str) -> str:
+    """What an environment can hold."""
+    if "\0" in text:
+        raise BadValueError(f"{shown(text)} has a NUL in it")
+    return text
+
+
+def module_name(text: str) -> str:
+    """The dotted name of a Python module."""
+    if not all(part.isidentifier() for part in text.split(".")):
+        raise BadValueError(f"{shown(text)} is no name of a module", 'write it as "json" or "urllib.parse"')
     return text

@@ -46,6 +46,18 @@ def file_obstacle(path: str, who: str) -> tuple[str, str]:
     return "", ""
 
 
+def program_obstacle(path: str, who: str) -> tuple[str, str]:
+    """Why `path` can't be executed: (message, hint), ("", "") when it can."""
+    try:
+        if not stat.S_ISREG(os.stat(path).st_mode):
+            return f"{path!r} is not a regular file", ""
+    except OSError as error:
+        return explain(path, who, error)
+    if not os.access(path, os.X_OK):
+        return f"user {who!r} may not execute {path!r} ({_rights(path)})", f"chmod +x {path}"
+    return "", ""
+
+
 def explain(path: str, who: str, error: OSError) -> tuple[str, str]:
     """Message and hint for an `error` about an absolute path, naming the first component in the way."""
     try:

@@ -16,8 +16,8 @@ import tomli
 
 from httpd.config.keys import Key, Table
 from httpd.config.kinds import AnyTable, Json, Kind, ListOf, MapOf
+from httpd.config.settings_keys import SETTINGS, SETTINGS_LATER
 from httpd.config.surface import MAIN
-from httpd.config.vhost_keys import SETTINGS, SETTINGS_LATER
 
 INTRODUCTION = """\
 # The configuration file

@@ -117,6 +117,40 @@ class Handler(Mount, frozen=True, tag="handler"):
     pythonpath: tuple[str, ...] = ()
 
 
+class ScriptLimits(msgspec.Struct, frozen=True, kw_only=True):
+    """0 means: not limited here."""
+
+    cpu: float = 0.0  # seconds
+    memory: int = 0  # bytes
+    files: int = 0
+    output: int = 0  # bytes
+
+
+class Cgi(Mount, frozen=True, tag="cgi"):
+    root: str = ""  # a folder of scripts, or ...
+    script: str = ""  # ... the one script
+    extensions: tuple[str, ...] = ()  # () means: every file is a script
+    interpreters: dict[str, str] = {}  # ".ext" in lower case -> program
+    user: str = ""  # "" means: nobody, or the caller when the master is not root
+    group: str = ""
+    env: dict[str, str] = {}
+    pass_env: tuple[str, ...] = ()
+    pass_authorization: bool = False
+    timeout: float = 60.0
+    max_time: float = 0.0
+    concurrency: int = 32
+    queue: int = 128
+    limits: ScriptLimits = ScriptLimits()
+    warm_python: bool = False
+    warm_modules: tuple[str, ...] = ()
+    document_root: str = ""  # the vhost's root, else the scripts' folder
+
+    @property
+    def folder(self) -> str:
+        """Where its scripts are."""
+        return self.root or self.script.rpartition("/")[0] or "/"
+
+
 class Redirect(Mount, frozen=True, tag="redirect"):
     to: str = ""
     status: int = 308
@@ -127,7 +161,7 @@ class Vhost(msgspec.Struct, frozen=True, kw_only=True):
     names: tuple[str, ...] = ()  # lower case, no trailing dot; "*.example.org" is a wildcard
     listen: tuple[str, ...] = ()  # texts of server.listen; () means all
     settings: Settings
-    mounts: tuple[Directory | Handler | Redirect, ...] = ()  # the vhost's own root is the mount "/" of kind directory
+    mounts: tuple[Directory | Cgi | Handler | Redirect, ...] = ()  # the vhost's own root is the directory "/"
 
 
 class Script(msgspec.Struct, frozen=True):

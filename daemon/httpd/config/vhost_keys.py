@@ -1,25 +1,13 @@
-"""[defaults], [[vhost]] and its mounts, with the settings that all of them share."""
+"""[defaults], [[vhost]] and its mounts."""
 
 from __future__ import annotations
 
 from httpd.config import grammar
+from httpd.config.cgi_keys import CGI
 from httpd.config.errors import BadValueError, shown
 from httpd.config.keys import Key, Table
-from httpd.config.kinds import (
-    ACCESS_LOG,
-    ADDRESS_TEXT,
-    AnyTable,
-    ListOf,
-    MapOf,
-    Scalar,
-    boolean,
-    choice,
-    integer,
-    path,
-    text,
-)
-
-DIRECTORY_METHODS = ("GET", "HEAD", "OPTIONS")
+from httpd.config.kinds import ADDRESS_TEXT, AnyTable, ListOf, Scalar, boolean, integer, path, text
+from httpd.config.settings_keys import MOUNT_PATH, SETTINGS, SETTINGS_LATER
 
 
 def _status() -> Scalar:
@@ -34,99 +22,6 @@ def _status() -> Scalar:
     return Scalar("one of 301, 302, 303, 307, 308", "308", parse, {"type": "integer", "enum": list(numbers)})
 
 
-SETTINGS = (
-    Key(
-        "index",
-        ListOf(text("a file name", '"index.html"', grammar.index_name), "an array of file names", '["index.html"]'),
-        '["index.html", "index.htm"]',
-        "Files that answer for their folder; the first that exists is taken.",
-    ),
-    Key("listing", boolean(), "false", "Whether a folder without an index is answered with the list of its files."),
-    Key(
-        "dotfiles",
-        boolean(),
-        "false",
-        "Whether paths with a segment that starts with a dot are served; `.well-known` always is.",
-    ),
-    Key(
-        "symlinks",
-        choice("inside", "owner", "all", "none"),
-        '"inside"',
-        'Which symbolic links are followed: those that stay `"inside"` the root, '
-        'those with the same `"owner"` as their target, '
-        '`"all"`, or `"none"`.',
-    ),
-    Key(
-        "charset", text("a charset", '"utf-8"', grammar.charset), '"utf-8"', 'Charset sent with text; `""` sends none.'
-    ),
-    Key(
-        "types",
-        MapOf(
-            grammar.extension,
-            text("a media type", '"text/html"', grammar.media_type),
-            "a table of extensions and media types",
-            '{ ".md" = "text/markdown" }',
-            r"^\.[^./\s]+$",
-        ),
-        "{}",
-        "Media types by file name extension, in addition to the built-in ones.",
-    ),
-    Key(
-        "headers",
-        MapOf(
-            grammar.field_name,
-            text("a header value in quotes", '"public, max-age=3600"', grammar.field_value),
-            "a table of header fields",
-            '{ "Cache-Control" = "no-store" }',
-            r"^[!#$%&'*+.^_`|~0-9A-Za-z-]+$",
-        ),
-        "{}",
-        "Header fields added to responses; to error pages too, but for Cache-Control and others that speak of the "
-        "content. Not " + ", ".join(grammar.SERVER_FIELDS) + ": the server sets those itself.",
-    ),
-    Key(
-        "error_pages",
-        MapOf(
-            grammar.error_status,
-            path('"errors/404.html"'),
-            "a table of statuses and files",
-            '{ 404 = "errors/404.html" }',
-            "^[45]([0-9][0-9]|xx)$",
-        ),
-        "{}",
-        "Files sent as the body of error responses, by status, or by `4xx` and `5xx`.",
-    ),
-    Key(
-        "methods",
-        ListOf(
-            text("a method", '"GET"', grammar.method, pattern="^[^a-z]+$"), "an array of methods", '["GET", "HEAD"]'
-        ),
-        "[]",
-        "The methods that are answered, others get 405; `[]` is all that the mount knows. A directory knows "
-        + ", ".join(DIRECTORY_METHODS)
-        + ".",
-    ),
-    Key(
-        "access_log",
-        ACCESS_LOG,
-        "(that of `log.access`)",
-        "Another access log for these requests, written as `log.access` is.",
-    ),
-)
-SETTINGS_LATER = (
-    "cache",
-    "precompressed",
-    "compress",
-    "etag",
-    "fallback",
-    "pretty_urls",
-    "auth",
-    "allow",
-    "deny",
-    "archive",
-    "request_id",
-)
-
 DEFAULTS = Table(
     "defaults",
     "What every vhost and mount starts from. "
@@ -134,8 +29,6 @@ DEFAULTS = Table(
     SETTINGS,
     later=SETTINGS_LATER,
 )
-
-_MOUNT_PATH = text("a path", '"/downloads/"', grammar.mount_path, pattern="^/")
 
 _PYTHONPATH = Key(
     "pythonpath",
@@ -155,7 +48,7 @@ DIRECTORY = Table(
     (
         Key(
             "path",
-            _MOUNT_PATH,
+            MOUNT_PATH,
             "(required)",
             "The path it answers, on segment boundaries. Plain text, not percent-encoded.",
             True,
@@ -186,7 +79,7 @@ HANDLER = Table(
     "settings, `methods` are looked at before it is asked, `headers` are added where it has not set them itself, "
     "`error_pages` are for what the server answers in its place (405, 500, 503), and `access_log` is its own.",
     (
-        Key("path", _MOUNT_PATH, "(required)", "The path it answers, as `path` of a directory.", True),
+        Key("path", MOUNT_PATH, "(required)", "The path it answers, as `path` of a directory.", True),
         Key(
             "class",
             _named("a handler", '"myapp.hooks:WebhookHandler"'),
@@ -275,7 +168,7 @@ VHOST = Table(
         Key("root", path(), "(none)", "A folder of files for the path `/`: short for a directory with that path."),
         *SETTINGS,
     ),
-    (DIRECTORY, HANDLER, REDIRECT),
-    later=("cgi", *SETTINGS_LATER),
+    (DIRECTORY, CGI, HANDLER, REDIRECT),
+    later=SETTINGS_LATER,
     many=True,
 )

@@ -16,7 +16,8 @@ from httpd.config.build import merge
 from httpd.config.check import Checked
 from httpd.config.errors import did_you_mean, shown
 from httpd.config.place import Place
-from httpd.config.vhost_keys import DIRECTORY_METHODS
+from httpd.config.scripts import build_scripts
+from httpd.config.settings_keys import DIRECTORY_METHODS
 
 MOUNT_TABLES = frozenset(("directory", "redirect", "cgi", "handler"))
 
@@ -34,7 +35,7 @@ def build_vhost(table: Checked, defaults: schema.Settings, listen: Sequence[sche
     if not (vhost.mounts or any(table.tables.values()) or table.broken & (MOUNT_TABLES | {"root"})):
         table.place.report(
             "has neither `root` nor mounts",
-            'add root = "/srv/www", a [[vhost.directory]], [[vhost.handler]] or [[vhost.redirect]]',
+            'add root = "/srv/www", a [[vhost.directory]], [[vhost.cgi]], [[vhost.handler]] or [[vhost.redirect]]',
         )
     _check_paths(table)
     _check_methods(table)
@@ -54,7 +55,7 @@ def _vhost_listen(table: Checked, listen: Sequence[schema.Address] | None) -> tu
     return texts
 
 
-_AnyMount = schema.Directory | schema.Handler | schema.Redirect
+_AnyMount = schema.Directory | schema.Cgi | schema.Handler | schema.Redirect
 
 
 def _mounts(table: Checked, settings: schema.Settings) -> tuple[_AnyMount, ...]:
@@ -71,6 +72,7 @@ def _mounts(table: Checked, settings: schema.Settings) -> tuple[_AnyMount, ...]:
             merged = merge(settings, directory.values)
             code = {name: directory.values[name] for name in ("handler", "pythonpath") if name in directory.values}
             mounts.append(schema.Directory(path, directory.place.key, merged, folder, **code))
+    mounts += build_scripts(table, settings)
     mounts += [
         _handler(handler, settings)
         for handler in table.tables.get("handler", ()) if not handler.broken & {"path", "class"}
@@ -112,7 +114,7 @@ def _check_paths(table: Checked) -> None:
     taken: dict[str, Place] = {}
     if "root" in table.values or "root" in table.broken:
         taken["/"] = table.place.child("root")
-    for name, key in (("directory", "path"), ("handler", "path"), ("redirect", "from")):
+    for name, key in (("directory", "path"), ("cgi", "path"), ("handler", "path"), ("redirect", "from")):
         for mount in table.tables.get(name, ()):
             if key in mount.values:
                 path = mount.values[key]
@@ -123,11 +125,12 @@ def _check_paths(table: Checked) -> None:
 
 
 def _check_methods(table: Checked) -> None:
-    """Methods that no mount they apply to can answer.  A vhost's may be for its redirects and handlers, which take
-    any."""
+    """Methods that no mount they apply to can answer.  A vhost's may be for its redirects, scripts and handlers,
+    which take any."""
     directories = table.tables.get("directory", ())
     of_files = tuple(directory for directory in directories if not _names_handler(directory))
-    others = table.tables.get("redirect") or table.tables.get("handler") or len(of_files) < len(directories)
+    takes_any = any(table.tables.get(name) for name in ("redirect", "handler", "cgi"))
+    others = takes_any or len(of_files) < len(directories)
     only_files = not others and not table.broken & MOUNT_TABLES
     for part in ((table,) if only_files else ()) + of_files:
         for index, method in enumerate(part.values.get("methods", ())):

@@ -125,6 +125,17 @@ class Root:
         except OSError as error:
             raise _failure(error, relative) from None
 
+    def look(self, relative: bytes) -> os.stat_result:
+        """What `relative` names, a regular file or a folder; raises as `open` does.  Nothing is opened for reading."""
+        try:
+            if not _relative(relative):
+                raise OSError(errno.ENOENT, os.strerror(errno.ENOENT), relative)
+            fd, found = self._resolve(self._current(), relative)
+        except OSError as error:
+            raise _failure(error, relative) from None
+        os.close(fd)
+        return found
+
     def leads_to(self, relative: bytes, same: Callable[[os.stat_result], bool]) -> bool:
         """Whether `relative` leads, inside the root, to a file or folder that `same` knows.  Nothing is opened."""
         if not _relative(relative):

@@ -19,6 +19,7 @@ from httpd.logs.errors import ErrorLog
 from httpd.master import heartbeat, scripts
 from httpd.master.children import GRACE_SECONDS, IN_OFFICE, Action, Child, Event, Slot, State, jitter
 from httpd.master.generations import Generation, Stage
+from httpd.master.launching import Launching
 from httpd.master.losses import End, Losses
 from httpd.master.recycling import Recycling
 from httpd.master.revival import restore_paths, revive
@@ -43,12 +44,14 @@ class Crew:
     """All workers of one master."""
 
     def __init__(
-        self, poller: Poller, handlers: dict[int, Callable[[int], None]], errors: ErrorLog, spawner: Spawner
-    ) -> None:
+        self, poller: Poller, handlers: dict[int, Callable[[int], None]], errors: ErrorLog, spawner: Spawner,
+        launching: Launching,
+    ) -> None:  # fmt: skip
         self._poller = poller
         self._handlers = handlers
         self._errors = errors
         self._spawner = spawner
+        self.launching = launching
         self._watch = Watch(poller, handlers, errors, self._hangs)
         self.generations: list[Generation] = []
         self.observer: Observer | None = None
@@ -142,6 +145,8 @@ class Crew:
                 self._watch.attend(time.monotonic())
             case {"event": "listener"}:
                 revive(generation.listeners, self._errors)
+            case {"event": "launcher", "what": "silent"}:
+                self.launching.suspect()
             case {"event": "bind"}:
                 scripts.bind(self.generations, generation, child, message, self._errors)
             case {"event": "finished", "code": int() as code} if generation.config.script and child.state in IN_OFFICE:
@@ -257,7 +262,8 @@ class Crew:
         PID 1 gets these from everywhere; anybody may have some from the program that ran before in the same process.
         """
         self.strays -= {pid for pid in self.strays if children.reap(pid, None) is not None}  # others add to this set
-        known = set(self.strays)
+        self.launching.reap()
+        known = {*self.strays, self.launching.pid}
         for generation in self.generations:
             for child in list(generation.children):
                 known.add(child.pid)
@@ -322,10 +328,11 @@ class Crew:
         for generation in self.generations:
             if generation.stage in _FILLED:
                 due += [slot.next_start for slot in generation.slots if slot.child is None]
-        return min([*due, self._watch.due])
+        return min([*due, self._watch.due, self.launching.deadline])
 
     def tick(self, now: float) -> None:
         """Deadlines that have passed, slots that may be filled, signs of life."""
+        self.launching.tick(now, self.generations)
         for generation in list(self.generations):
             for child in list(generation.children):
                 if now >= child.deadline:

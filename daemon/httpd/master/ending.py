@@ -172,7 +172,7 @@ class Ending:
 
     def look(self) -> None:
         """Notice that it is over.  To be called behind whatever may have ended the last generation."""
-        if self.stopping and self._drain_at == _NEVER and not self._crew.generations:
+        if self.stopping and self._drain_at == _NEVER and not self._crew.generations and self._crew.launching.end():
             self.over = True
 
     def _close_listeners(self) -> None:

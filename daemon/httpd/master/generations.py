@@ -6,7 +6,7 @@ import contextlib
 import enum
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from httpd.config import schema
@@ -49,6 +49,7 @@ class Generation:
     hurried: bool = False  # its drain time was cut short
     tired: list[tuple[Child, str]] = field(default_factory=list)  # waiting to be replaced, and why
     boards: list[int] = field(default_factory=list)  # free places on the scoreboard
+    script_users: Mapping[str, Identity] = field(default_factory=dict)  # whom scripts run as, by the mount's key
 
     @property
     def children(self) -> Iterator[Child]:
@@ -97,8 +98,9 @@ class Generation:
 
 
 def make_generation(
-    number: int, config: schema.Config, identity: Identity | None, listeners: list[Listener]
-) -> Generation:
+    number: int, config: schema.Config, identity: Identity | None, listeners: list[Listener],
+    script_users: Mapping[str, Identity] | None = None,
+) -> Generation:  # fmt: skip
     """A generation without workers.  Opens its log files; raises OSError with the file's name."""
     places = 2 * config.server.max_workers  # a worker and the one that replaces it
     scoreboard, shares = Scoreboard(places), Shares(config.server.max_workers)
@@ -110,6 +112,7 @@ def make_generation(
     return Generation(
         number, config, identity, listeners, targets, errors, scoreboard, shares,
         [Slot(index) for index in range(worker_count(config))], started=time.time(), boards=list(range(places)),
+        script_users=script_users or {},
     )  # fmt: skip
 
 

@@ -16,6 +16,7 @@ from collections.abc import Callable
 
 from httpd.master.children import Child, Slot
 from httpd.master.generations import Generation
+from httpd.master.launching import Launching
 from httpd.system import children, pairs, signals
 from httpd.worker.hosting import preload
 from httpd.worker.order import Order
@@ -27,9 +28,10 @@ _DUMP_LIMIT = 64 * 1024  # bytes; what a pipe holds
 class Spawner:
     """Forks workers.  `folder` is a descriptor of the folder they stay in, `before_work` runs first in each of them."""
 
-    def __init__(self, folder: int, before_work: Callable[[], None], *, detached: bool) -> None:
+    def __init__(self, folder: int, before_work: Callable[[], None], launching: Launching, *, detached: bool) -> None:
         self._folder = folder
         self._before_work = before_work
+        self._launching = launching
         self._detached = detached
 
     def spawn(self, generation: Generation, slot: Slot, now: float) -> Child:
@@ -44,13 +46,16 @@ class Spawner:
             undo.callback(os.close, dump)
             os.set_blocking(dump, False)
             os.set_blocking(their_dump, False)
+            launcher = self._launching.admit(generation, slot.number)
+            if launcher is not None:
+                always.enter_context(launcher)
             board = generation.take_board()
             undo.callback(generation.give_board, board)
             order = Order(
                 generation.config, generation.identity, slot.number, generation.number, theirs,
                 [(listener.address, listener.sockets) for listener in generation.listeners], generation.targets,
                 generation.errors, generation.scoreboard, board, generation.shares, self._folder, self._detached,
-                their_dump,
+                launcher, their_dump,
             )  # fmt: skip
             with signals.blocked_signals():
                 pid = os.fork()

@@ -26,6 +26,7 @@ from httpd.master import report
 from httpd.master.crew import Crew
 from httpd.master.ending import Ending
 from httpd.master.generations import Generation, Stage, handed_over, log_failure
+from httpd.master.launching import Launching
 from httpd.master.listeners import Listener
 from httpd.master.reloads import Reloads
 from httpd.master.reopening import Reopening
@@ -84,8 +85,9 @@ class Supervisor:
         self._handlers: dict[int, Callable[[int], None]] = {}
         # Held by its descriptor: workers can be started also when somebody has cleaned the run folder away.
         folder = os.open(run_dir.empty_folder(), os.O_RDONLY | os.O_DIRECTORY)
-        spawner = Spawner(folder, self._close_in_child, detached=detached)
-        self.crew = Crew(self._poller, self._handlers, self.errors, spawner)
+        launching = Launching(self._poller, self._handlers, self.errors, self._close_in_child)
+        spawner = Spawner(folder, self._close_in_child, launching, detached=detached)
+        self.crew = Crew(self._poller, self._handlers, self.errors, spawner, launching)
         self.reloads = Reloads(
             self.crew, self._poller, self._handlers, source, notifier, self.errors, self._activated
         )
@@ -211,6 +213,7 @@ class Supervisor:
             if generation.stage is Stage.DRAINING and not any(generation.children):
                 generation.stage = Stage.GONE
                 generation.end()
+                self.crew.launching.drop(generation)
                 self.crew.generations.remove(generation)
                 self.errors.info("generation gone", generation=generation.number)
 

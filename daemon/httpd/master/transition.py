@@ -150,7 +150,10 @@ class Transition:
             return
         self._fresh = dropped(listeners, kept)
         try:
-            self.generation = make_generation(self._number, verdict.config, verdict.identity, listeners)
+            generation = make_generation(self._number, verdict.config, verdict.identity, listeners,
+                                         verdict.script_users)  # fmt: skip
+            self.generation = generation
+            self._crew.launching.prepare(generation)
         except OSError as error:
             what = error.filename or "a new generation can't be set up"
             self._fail(f"{what}: {error.strerror}", permission=isinstance(error, PermissionError))

@@ -84,6 +84,21 @@ def identity(user: str, group: str = "") -> Identity:
     return found
 
 
+def script_identity(user: str, group: str = "") -> Identity:
+    """Whom scripts run as: `user` with all its groups, or, where none is named, nobody with nobody's group alone.
+
+    Raises PrivilegeError.
+    """
+    if user:
+        return identity(user, group)
+    found = _nobody()
+    if group:
+        gid = _group_id(group)
+        found = Identity(found.user, found.uid, gid, (gid,))
+    _refuse_root(found)
+    return found
+
+
 def default_user() -> str:
     """The account of workers when none is configured: the first of `DEFAULT_USERS` that exists.
 
@@ -131,7 +146,7 @@ def drop(identity: Identity, *, no_new_privs: bool = True) -> None:
         # otherwise.
         steps.append(("capset", lambda: _set_capabilities(0)))
         if no_new_privs:
-            steps.append(("prctl(PR_SET_NO_NEW_PRIVS)", lambda: _prctl(_PR_SET_NO_NEW_PRIVS, 1)))
+            steps.append(("prctl(PR_SET_NO_NEW_PRIVS)", lambda: prctl(_PR_SET_NO_NEW_PRIVS, 1)))
     left: list[str] = []
     steps.append(("verify", lambda: left.extend(_left_over(identity))))
     for name, step in steps:
@@ -160,7 +175,7 @@ def cut_bounding_set() -> bool:
         if may_cut:
             for number in _bounding_set():
                 if not keep >> number & 1:
-                    _prctl(_PR_CAPBSET_DROP, number)
+                    prctl(_PR_CAPBSET_DROP, number)
         _set_capabilities(permitted & keep)
     except OSError as error:
         raise PrivilegeError(f"can't reduce the capabilities: {error.filename}: {error.strerror}") from error
@@ -258,7 +273,8 @@ def _call(name: str, *arguments: object) -> int:
     return result
 
 
-def _prctl(option: int, argument: int) -> int:
+def prctl(option: int, argument: int) -> int:
+    """prctl(2) with one argument.  Raises OSError."""
     zero = ctypes.c_ulong(0)
     return _call("prctl", option, ctypes.c_ulong(argument), zero, zero, zero)
 
@@ -268,7 +284,7 @@ def _bounding_set() -> list[int]:
     found = []
     for number in range(64):
         try:
-            if _prctl(_PR_CAPBSET_READ, number):
+            if prctl(_PR_CAPBSET_READ, number):
                 found.append(number)
         except OSError:  # EINVAL: the kernel knows no capability of this number
             break

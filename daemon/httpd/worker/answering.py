@@ -85,13 +85,13 @@ class AnsweringConnection(Connection):
             self._close = True  # the rest of a body that the handler was to read
         if writer.dropped:
             errors.limited(f"long {key}", 60).warning(
-                "a handler wrote more than its Content-Length", mount=key, request=exchange.line, bytes=writer.dropped
+                f"{exchange.mount.noun} wrote more than its Content-Length", mount=key, request=exchange.line, bytes=writer.dropped
             )
         if not whole:
             exchange.cut = True
             if exchange.failure is None:
                 errors.limited(f"short {key}", 60).warning(
-                    "a handler wrote less than its Content-Length", mount=key, request=exchange.line
+                    f"{exchange.mount.noun} wrote less than its Content-Length", mount=key, request=exchange.line
                 )
         return whole
 
@@ -143,7 +143,7 @@ class AnsweringConnection(Connection):
         mount = exchange.mount
         if exchange.failure is None and not exchange.fault:
             self._context.errors.limited(f"silent {mount.key}", 60).warning(
-                "a handler sent no answer: 500", mount=mount.key, request=exchange.line
+                f"{mount.noun} sent no answer: 500", mount=mount.key, request=exchange.line
             )
         request = self._general().record.request
         status = exchange.fault or 500

@@ -1,6 +1,7 @@
 """Bodies of requests for handlers: collected by the loop, or read by the handler itself.
 
-    BodyStore    in memory, past `limits.body_memory` in a temporary file that has no name; with its head in front
+    BodyStore    in memory, past `limits.body_memory` in a temporary file that has no name; with its head in front,
+                 unless it is for a script
     StreamBody   `stream = true`: the handler's thread reads from the client, bounded by the framing
 
 Rules:
@@ -39,10 +40,11 @@ def head_of(request: Request, length: int | None) -> bytes:
 class BodyStore:
     """The body of one request as it comes in."""
 
-    __slots__ = ("_limit", "_pieces", "_request", "_start", "file", "size")
+    __slots__ = ("_alone", "_limit", "_pieces", "_request", "_start", "file", "size")
 
-    def __init__(self, limit: int, request: Request) -> None:
-        """`limit`: bytes that are kept in memory."""
+    def __init__(self, limit: int, request: Request, *, alone: bool = False) -> None:
+        """`limit`: bytes that are kept in memory; `alone`: without the head."""
+        self._alone = alone
         self._limit = limit
         self._request = request
         self._pieces: list[bytes] = []
@@ -58,7 +60,7 @@ class BodyStore:
             if self.size <= self._limit:
                 return
             self.file = tempfile.TemporaryFile(prefix="httpd-body-")  # noqa: SIM115 - kept
-            self._start = len(head_of(self._request, _LONGEST))
+            self._start = 0 if self._alone else len(head_of(self._request, _LONGEST))
             self.file.seek(self._start)
             piece = b"".join(self._pieces)
             self._pieces.clear()
@@ -66,7 +68,7 @@ class BodyStore:
 
     def finish(self) -> tuple[bytes, bytes, io.BufferedRandom | None, int]:
         """The head, the body if it is in memory, the file that holds both if not, and where the body begins in it."""
-        head = head_of(self._request, self.size)
+        head = b"" if self._alone else head_of(self._request, self.size)
         if self.file is None:
             return head, b"".join(self._pieces), None, len(head)
         self.file.seek(self._start - len(head))

@@ -36,8 +36,10 @@ class CallMount:
     """
 
     runs_code = True
+    noun = "a handler"  # what messages call it
     directory: Any = None
     decides_expect = False
+    body_alone = False  # it wants the body without the head in front
 
     def __init__(self, key: str, prefix: bytes, settings: schema.Settings, log: AccessLog | None) -> None:
         self.key = key

@@ -25,7 +25,7 @@ from collections.abc import Callable, Iterable
 import msgspec
 
 from httpd.config import schema
-from httpd.config.environment import check_environment, check_machine
+from httpd.config.environment import check_environment, check_machine, check_scripts
 from httpd.config.errors import ConfigErrors
 from httpd.config.load import Loaded, load
 from httpd.logs.access import compile_format
@@ -55,6 +55,7 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     config: schema.Config | None = None
     identity: privileges.Identity | None = None  # None: workers stay who the master is
     endpoints: dict[str, list[Endpoint]] = {}  # by the address's text
+    script_users: dict[str, privileges.Identity] = {}  # by the mount's key, when the master is root
 
 
 TOO_SLOW = Verdict(problems=[f"the configuration check took more than {SECONDS:.0f} s"])
@@ -147,20 +148,22 @@ def check(source: Source, *, imports: bool = False) -> Verdict:
     try:
         touch_logs([config])
         identity = _identity(config.server)
+        script_users = _script_users(config)
         endpoints = {address.text: _resolve(address) for address in config.server.listen}
         if imports:
             hosting.preload(config)  # as the master does, whose user may read what the workers' may not
+        problems = _script_problems(loaded, script_users)
         if identity is not None:
             privileges.drop(identity)
     except (privileges.PrivilegeError, OSError) as error:
         return Verdict(problems=[f"{config.path or 'httpd'}: {error}"])
     who = identity.user if identity is not None else str(os.geteuid())
-    problems = [str(problem) for problem in check_environment(loaded, who=who)]
+    problems += [str(problem) for problem in check_environment(loaded, who=who)]
     if not problems and imports:
         problems = _import_problems(config)
     if problems:
         return Verdict(problems=problems)
-    return Verdict(config=config, identity=identity, endpoints=endpoints)
+    return Verdict(config=config, identity=identity, endpoints=endpoints, script_users=script_users)
 
 
 def _import_problems(config: schema.Config) -> list[str]:
@@ -181,6 +184,48 @@ def _identity(server: schema.Server) -> privileges.Identity | None:
     if os.geteuid() != 0:
         return None
     return privileges.identity(server.user or privileges.default_user(), server.group)
+
+
+def _script_users(config: schema.Config) -> dict[str, privileges.Identity]:
+    """Whom scripts run as, by their mount's key.  Raises PrivilegeError."""
+    if os.geteuid() != 0:
+        return {}
+    mounts = (mount for vhost in config.vhosts for mount in vhost.mounts if isinstance(mount, schema.Cgi))
+    return {mount.key: privileges.script_identity(mount.user, mount.group) for mount in mounts}
+
+
+def _script_problems(loaded: Loaded, users: dict[str, privileges.Identity]) -> list[str]:
+    """What keeps scripts' users from their scripts: each is asked in a process that has become that user."""
+    if os.geteuid() != 0:
+        keys = {mount.key for vhost in loaded.config.vhosts for mount in vhost.mounts}
+        return [str(problem) for problem in check_scripts(loaded, keys, who=str(os.geteuid()))]
+    problems: list[str] = []
+    for identity in dict.fromkeys(users.values()):
+        keys = {key for key, user in users.items() if user == identity}
+        problems += _as_user(identity, lambda keys=keys, who=identity.user: [  # type: ignore[misc]  # bound at once
+            str(problem) for problem in check_scripts(loaded, keys, who=who)
+        ])  # fmt: skip
+    return problems
+
+
+def _as_user(identity: privileges.Identity, ask: Callable[[], list[str]]) -> list[str]:
+    """What `ask` answers in a child that has become `identity`."""
+    reader, writer = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            privileges.drop(identity)
+            answer = ask()
+        except privileges.PrivilegeError as error:
+            answer = [f"httpd: {error}"]
+        with open(writer, "wb") as pipe:
+            pipe.write(msgspec.msgpack.encode(answer))
+        os._exit(0)
+    os.close(writer)
+    with open(reader, "rb") as pipe:
+        data = pipe.read()
+    os.waitpid(pid, 0)
+    return msgspec.msgpack.decode(data, type=list[str])
 
 
 def _resolve(address: schema.Address) -> list[Endpoint]:

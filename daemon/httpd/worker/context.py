@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any, Protocol
 
 from httpd.config import schema
@@ -66,13 +66,24 @@ class Dispatching(Driver, Protocol):
     def oversee(self, now: float) -> None: ...
 
 
+class Running(Protocol):
+    """What runs scripts, as the loop sees it."""
+
+    @property
+    def active(self) -> Collection[Any]: ...
+
+    def tend(self, now: float) -> float: ...
+
+    def look(self, now: float) -> None: ...
+
+
 class Context:
     """One per worker.  `now` (monotonic seconds) and `wall` (seconds since the epoch) are those of the loop's round."""
 
     __slots__ = (
         "accepted", "asked", "connections", "dirty", "dispatch", "draining", "errors", "files", "handlers",
         "head_limits", "idle_seconds", "limits", "listener_lost", "log", "now", "paused", "plain", "poller",
-        "preambles", "requests", "responder", "round", "sending", "timeouts", "wall",
+        "preambles", "requests", "responder", "round", "scripts", "sending", "timeouts", "wall",
     )  # fmt: skip
 
     def __init__(
@@ -97,6 +108,7 @@ class Context:
         self.log: AccessLog | None = None  # for what can't be given to a site
         self.responder = Responder(self.files, errors)
         self.dispatch: Dispatching | None = None  # where there are handlers
+        self.scripts: Running | None = None  # where there are scripts
         self.listener_lost = listener_lost
         self.draining = False  # every answer is the last of its connection
         self.idle_seconds = config.timeouts.keepalive  # how long a connection may wait for its next request

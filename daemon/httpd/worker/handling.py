@@ -72,7 +72,7 @@ class HandlingConnection(AnsweringConnection):
                 os.write(self._fd, _CONTINUE)
             except OSError:
                 self._close = True
-        self._store = BodyStore(self._context.limits.body_memory, request)
+        self._store = BodyStore(self._context.limits.body_memory, request, alone=mount.body_alone)
         self._request = request
         self._phase = Phase.BODY
         self._since, self._moved = self._context.now, 0

@@ -3,7 +3,7 @@
 Rules:
 
 - Nothing of what follows happens in a worker without handlers: no thread, no import of http.server, no other switch
-  interval.
+  interval.  Scripts (`[[vhost.cgi]]`) are no handlers: they run elsewhere, and the loop moves their bytes.
 - A user's code is loaded after the fork, so that a reload runs what stands in the files then.
 - What it prints goes to the error log, line by line; the access log has the requests already.
 """
@@ -42,8 +42,11 @@ class Hosting:
     """Makes the mounts, and what their handlers need, when the first of them is met."""
 
     def __init__(self, context: Context, config: schema.Config,
-                 listeners: list[tuple[schema.Address, list[socket.socket]]]) -> None:  # fmt: skip
+                 listeners: list[tuple[schema.Address, list[socket.socket]]],
+                 scripts: Callable[[], object] = lambda: None) -> None:  # fmt: skip
+        """`scripts` is called when there are some to be run."""
         self._context = context
+        self._scripts = scripts
         self._config = config
         self._listeners = listeners
         self._host: Any = None
@@ -52,6 +55,7 @@ class Hosting:
         self.kinds: dict[type[schema.Mount], MakeMount] = {
             schema.Directory: self._directory,
             schema.Redirect: RedirectMount,
+            schema.Cgi: self._cgi,
             schema.Handler: self._handler,
         }
 
@@ -66,6 +70,12 @@ class Hosting:
             self._context.errors.error("folder is gone: its requests fail", mount=mount.key, root=mount.root,
                                        reason=made.obstacle)  # fmt: skip
         return self._handler(mount, log, made) if mount.handler else made
+
+    def _cgi(self, mount: schema.Cgi, log: AccessLog | None) -> Mount:
+        from httpd.worker.script_mount import ScriptMount
+
+        self._scripts()
+        return ScriptMount(mount, log)
 
     def _handler(
         self, mount: schema.Handler | schema.Directory, log: AccessLog | None, files: DirectoryMount | None = None

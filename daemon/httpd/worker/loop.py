@@ -85,6 +85,8 @@ class Loop:
         """What is due at the end of a round; `busy`: something happened in it."""
         if self._context.paused:
             self._resume(now)
+        if self._context.scripts is not None:
+            self._context.scripts.look(now)
         if now >= self._next_sweep:
             self._sweep(now)
         if busy and self._next_report == _NEVER:
@@ -121,7 +123,8 @@ class Loop:
 
     def _has_left(self, now: float) -> bool:
         dispatch = self._context.dispatch
-        idle = not self._context.connections and (dispatch is None or not dispatch.active)
+        scripts = self._context.scripts
+        idle = not (self._context.connections or (dispatch and dispatch.active) or (scripts and scripts.active))
         return idle or now >= self._drain_ends
 
     def _answer(self) -> None:
@@ -154,6 +157,8 @@ class Loop:
             until = min(until, acceptor.due)
         if context.dispatch is not None:
             until = min(until, context.now + context.dispatch.tend(context.now))
+        if context.scripts is not None:
+            until = min(until, context.now + context.scripts.tend(context.now))
         self._presence.asleep()
         return -1 if until == _NEVER else max(0.0, until - context.now)
 

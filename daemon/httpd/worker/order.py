@@ -31,12 +31,15 @@ class Order:
     shares: Shares
     folder: int  # descriptor of an empty folder to stay in
     detached: bool  # stdin, stdout and stderr are nobody's
+    launcher: socket.socket | None  # who has scripts run
     dump: int  # a pipe on which the master hears of a crash
 
 
 def keep_only(order: Order) -> None:
     """Close every descriptor that belongs to the master or to other workers."""
     keep = {order.channel.fileno(), order.errors.fd, order.dump}
+    if order.launcher is not None:
+        keep.add(order.launcher.fileno())
     if order.shares.bell >= 0:
         keep.add(order.shares.bell)
     keep.update(sock.fileno() for _, socks in order.listeners for sock in socks)

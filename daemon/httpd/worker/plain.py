@@ -22,14 +22,14 @@ from httpd.protocol.head import parse, parse_loose
 from httpd.protocol.messages import FileBody
 from httpd.protocol.writer import CLOSE, OPEN
 from httpd.system.poller import IN
-from httpd.worker.handling import HandlingConnection
 from httpd.worker.peer import RECV
+from httpd.worker.scripting import ScriptingConnection
 from httpd.worker.sender import FAILED, GATHER
 
 _read, _write, _writev = os.read, os.write, os.writev  # looked up once
 
 
-class PlainConnection(HandlingConnection):
+class PlainConnection(ScriptingConnection):
     """From accept to close."""
 
     __slots__ = ()

@@ -36,6 +36,7 @@ from httpd.system.title import set_title
 from httpd.worker.acceptor import Acceptor
 from httpd.worker.age import Age
 from httpd.worker.context import Context
+from httpd.worker.doors import Scripts
 from httpd.worker.hosting import Hosting
 from httpd.worker.imports import LoadError
 from httpd.worker.loop import Loop
@@ -49,6 +50,7 @@ IGNORED_SIGNALS = ("HUP", "USR1", "USR2", "TTIN", "TTOU", "WINCH", "INT", "QUIT"
 EXIT_OK, EXIT_BOOT = 0, 70
 _SPARE_FDS = 64  # beside the connections: listeners, logs, files on their way
 _FDS_PER_CONNECTION = 2  # the socket, and a file that is being sent
+_FDS_PER_RUN = 4  # of a script: its output, its stderr, its body
 _ANSWER = 5.0  # seconds that the master has to answer
 _LOG_FLUSH = 2.0  # seconds that the last log lines may take
 
@@ -81,7 +83,10 @@ class _Worker:
     def __init__(self, order: Order) -> None:
         config = order.config
         self._order = order
-        limits.raise_nofile(config.limits.connections * _FDS_PER_CONNECTION + _SPARE_FDS)
+        mounts = [mount for vhost in config.vhosts for mount in vhost.mounts if isinstance(mount, schema.Cgi)]
+        runs = sum(mount.concurrency + mount.queue for mount in mounts)
+        wanted = config.limits.connections * _FDS_PER_CONNECTION + runs * _FDS_PER_RUN + _SPARE_FDS
+        limits.raise_nofile(wanted)
         self._wakeup = signals.Wakeup()
         self._wakeup.install(("TERM", "ALRM"))
         self._leaving = False  # told by TERM to end
@@ -117,12 +122,14 @@ class _Worker:
         for acceptor in self._acceptors:
             acceptor.sock.close()
         self._order.channel.close()
+        if isinstance(self._context.scripts, Scripts):
+            self._context.scripts.close_in_child()
 
     def _make_acceptors(self) -> list[Acceptor]:
         order = self._order
         if order.config.script is not None:
             return []  # it brings its own
-        hosting = Hosting(self._context, order.config, order.listeners)
+        hosting = Hosting(self._context, order.config, order.listeners, self._run_scripts)
         tables = build(order.config, hosting.kinds, self._log_of)
         hosting.check()
         share = Share(order.shares, order.slot)
@@ -131,6 +138,13 @@ class _Worker:
             for address, socks in self._order.listeners
             for sock in socks
         ]
+
+    def _run_scripts(self) -> None:
+        if self._context.scripts is None:
+            self._context.scripts = Scripts(self._context, self._order.launcher, self._launcher_news)
+
+    def _launcher_news(self, what: str) -> None:
+        self._tell({"event": "launcher", "what": what})
 
     def _make_script(self, script: schema.Script) -> ScriptHost:
         from httpd.worker.script import host_script
@@ -236,6 +250,8 @@ class _Worker:
                 self._listen_anew(text, fds[0])
             case {"do": "bound"} if self._script is not None:
                 self._script.bound(message, fds)
+            case {"do": "launcher"} if len(fds) == 1 and isinstance(self._context.scripts, Scripts):
+                self._context.scripts.adopt(socket.socket(fileno=fds[0]))
             case {"do": "standby", "keep": list() as keep}:
                 self._stand_by(frozenset(str(text) for text in keep))
             case {"do": "resume"}:

@@ -21,7 +21,7 @@ class Record:
     Without a parsed head `request` is None and `request_line` what came instead."""
 
     __slots__ = (
-        "client", "duration", "fields", "keepalive", "port", "request", "request_line", "response_fields", "sent",
+        "client", "duration", "fields", "keepalive", "original", "port", "request", "request_line", "response_fields", "sent",
         "site", "started", "status", "user", "wire",
     )  # fmt: skip
 
@@ -31,6 +31,7 @@ class Record:
         self.user = b"-"
         self.request: Request | None = None
         self.request_line = b""
+        self.original = b""  # the request line of which a script has made another
         self.fields = _NOTHING
         self.site: Named | None = None  # None: no site was chosen
         self.status = 0
@@ -44,13 +45,14 @@ class Record:
     def begin(self, request: Request | None, line: bytes, now: float) -> None:
         """A new exchange; `line` is the request line, or what came instead."""
         self.request = request
-        self.request_line = line
+        self.request_line = self.original or line
         self.fields = _NOTHING if request is None else request.fields
         self.started = now
 
     def end(self) -> None:
         """Let go of the exchange: an idle connection keeps nothing of its last request."""
         self.request, self.request_line, self.fields, self.response_fields = None, b"", _NOTHING, ()
+        self.original = b""
 
     @property
     def vhost(self) -> bytes:

@@ -11,7 +11,7 @@ from httpd.config.errors import NOT_AVAILABLE, ConfigError
 from httpd.config.kinds import INVALID
 from httpd.config.place import Place, Source
 from httpd.config.surface import DROP_IN, MAIN, homes_of
-from httpd.config.vhost_keys import SETTINGS, SETTINGS_LATER
+from httpd.config.settings_keys import SETTINGS, SETTINGS_LATER
 
 TABLES = {table.name: table for table in MAIN.tables}
 PAIRS = [

@@ -1,0 +1,384 @@
+"""A process that starts scripts of one mount, and sees to their end.
+
+    worker: Run --> examined --> (Queued) --> Started --> Ended
+                       +--> Declined
+
+Rules:
+
+- It has become the scripts' user before it hears the first word, and can't go back.  It is told by workers which script
+  to run, and looks at that script itself: a worker that was taken over can start nothing that the mount does not have.
+- `concurrency` and `queue` are counted by all spawners of a mount together, so they hold over all workers.
+- A script is ended by TERM to its process group, and KILL to what is left of it `GRACE` seconds later.  Whoever asked
+  for it being gone, by an end of its worker too, is a reason.
+- Without its launcher it takes nothing new, says so, and ends with its last script.
+- No threads, and nothing in the loop waits: the current folder and the limits of this process are those of the program
+  that is being started.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import resource
+import signal
+import socket
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from httpd.cgi import meta
+from httpd.cgi.checks import Examiner, Refused
+from httpd.cgi.messages import (
+    Admit,
+    Declined,
+    Ended,
+    Leaving,
+    Message,
+    Ping,
+    Pong,
+    Queued,
+    Receiver,
+    Run,
+    Started,
+    Stop,
+    ToSpawner,
+    send,
+)
+from httpd.cgi.process import Launch, explain, start
+from httpd.cgi.warming import WarmInterpreters
+from httpd.config import schema
+from httpd.system import children
+from httpd.system.limits import raise_nofile
+from httpd.system.pairs import EOF, BadMessage
+from httpd.system.poller import IN, make_poller
+from httpd.system.slots import Slots
+
+GRACE = 2.0  # seconds between TERM and KILL
+_FDS_PER_RUN = 4
+_SPARE_FDS = 256
+_LAST_ROUNDS = 5.0  # seconds that a spawner whose workers are gone waits for what it has killed
+_DEFAULT_PATH = b"/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+_YOUNG = 0.02  # seconds behind which a worker is told that a script runs
+_LOOK_SECONDS = 0.02  # between two looks at runs whose end nothing tells
+_NEVER = float("inf")
+
+
+@dataclass(slots=True, eq=False)
+class Job:
+    """One run, from its request to its end."""
+
+    client: Client
+    run: Run
+    fds: list[int]
+    pid: int = 0
+    pidfd: int | None = None
+    warm: Any = None  # the interpreter whose child it is
+    kill_at: float = _NEVER
+    stopping: bool = False
+    started: float = 0.0  # monotonic seconds
+    over: bool = False
+
+    def close_fds(self) -> None:
+        """Let go of the script's descriptors: it has its own by now, or never will."""
+        for fd in self.fds:
+            os.close(fd)
+        self.fds = []
+
+
+@dataclass(slots=True, eq=False)
+class Client:
+    """A worker."""
+
+    receiver: Receiver
+    jobs: dict[int, Job] = field(default_factory=dict)
+
+    def tell(self, message: Message) -> None:
+        """Send a message; a worker that does not read is about to be gone."""
+        if self.receiver.sock.fileno() >= 0:
+            send(self.receiver.sock, message)
+
+
+class Spawner:
+    """One mount's."""
+
+    def __init__(self, mount: schema.Cgi, launcher: socket.socket, environ: Mapping[bytes, bytes], slots: Slots,
+                 places: Slots, *, switched: bool) -> None:  # fmt: skip
+        """`environ` is what the server was started with; `slots` are for scripts that run, `places` for requests that
+        wait; `switched`: this process became another user."""
+        self._mount = mount
+        self._slots = slots
+        self._places = places
+        self._launcher = Receiver(launcher, ToSpawner)
+        self._poller = make_poller()
+        self._handlers: dict[int, Callable[[], None]] = {}
+        self._clients: set[Client] = set()
+        self._waiting: deque[Job] = deque()
+        self._running = 0
+        self._nested = False
+        self._dying: set[Job] = set()
+        self._young: deque[Job] = deque()  # of which their workers have not been told yet
+        self._unwatched: set[Job] = set()  # whose end nothing tells: there are no pidfds here
+        self._leaving = False
+        self._leave_by = _NEVER
+        self._examiner = Examiner(mount, os.geteuid(), switched=switched)
+        self._base = base_environment(mount, environ)
+        self._soft, self._hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        raise_nofile(_FDS_PER_RUN * (mount.concurrency + mount.queue) + _SPARE_FDS)
+        self._raised = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+        self._warm = WarmInterpreters(mount, self._base, self._soft, self) if mount.warm_python else None
+        self.watch(launcher.fileno(), self._on_launcher)
+
+    def watch(self, fd: int, handler: Callable[[], None]) -> None:
+        """Have `handler` called when `fd` has something to read."""
+        self._handlers[fd] = handler
+        self._poller.register(fd, IN)
+
+    def forget(self, fd: int) -> None:
+        """The opposite."""
+        if self._handlers.pop(fd, None) is not None:
+            self._poller.unregister(fd)
+
+    def run(self) -> None:
+        """Serve until nobody needs it any more."""
+        while not self._over():
+            now = time.monotonic()
+            due = min([self._leave_by, *(job.kill_at for job in self._dying)])
+            if self._unwatched:
+                due = min(due, now + _LOOK_SECONDS)
+            if self._young:
+                due = min(due, self._young[0].started + _YOUNG)
+            for fd, _ in self._poller.poll(-1 if due == _NEVER else max(0.0, due - now)):
+                handler = self._handlers.get(fd)
+                if handler is not None:
+                    handler()
+            now = time.monotonic()
+            self._kill_late(now)
+            while self._young and now >= self._young[0].started + _YOUNG:
+                self._announce(self._young.popleft())
+            for job in list(self._unwatched):
+                self._on_end(job)
+
+    def _over(self) -> bool:
+        if not self._leaving:
+            return False
+        if not self._clients and self._leave_by == _NEVER:
+            self._leave_by = time.monotonic() + GRACE + _LAST_ROUNDS
+        idle = not self._running and not self._waiting
+        return (idle and not self._clients) or time.monotonic() >= self._leave_by
+
+    # What the launcher says
+
+    def _on_launcher(self) -> None:
+        try:
+            received = self._launcher.next()
+        except BadMessage:
+            return
+        if received is None:
+            return
+        if received is EOF:
+            self._leave()
+            return
+        message, fds = received
+        if isinstance(message, Ping):
+            send(self._launcher.sock, Pong())
+        elif isinstance(message, Admit) and len(fds) == 1:
+            client = Client(Receiver(socket.socket(fileno=fds.pop()), ToSpawner))
+            self._clients.add(client)
+            self.watch(client.receiver.sock.fileno(), lambda: self._on_client(client))
+        for fd in fds:
+            os.close(fd)
+
+    def _leave(self) -> None:
+        self._leaving = True
+        self.forget(self._launcher.sock.fileno())
+        for client in self._clients:
+            client.tell(Leaving())
+
+    # What workers say
+
+    def _on_client(self, client: Client) -> None:
+        try:
+            received = client.receiver.next()
+        except BadMessage as error:
+            client.tell(Declined(0, 500, f"bad message to a spawner: {error}", alarm=True))
+            return
+        if received is None:
+            return
+        if received is EOF:
+            self._lose(client)
+            return
+        message, fds = received
+        if isinstance(message, Run) and len(fds) == 3 and message.number not in client.jobs:
+            self._take(Job(client, message, fds))
+            return
+        for fd in fds:
+            os.close(fd)
+        if isinstance(message, Stop):
+            job = client.jobs.get(message.number)
+            if job is not None:
+                self._stop(job)
+        else:
+            client.tell(Declined(0, 500, "a message to a spawner that is none", alarm=True))
+
+    def _lose(self, client: Client) -> None:
+        self.forget(client.receiver.sock.fileno())
+        self._clients.discard(client)
+        for job in list(client.jobs.values()):
+            self._stop(job)
+        client.receiver.sock.close()
+
+    def _take(self, job: Job) -> None:
+        mount = self._mount
+        if not self._waiting and self._slots.take():
+            job.client.jobs[job.run.number] = job
+            self._start(job)
+        elif self._places.take():
+            job.client.jobs[job.run.number] = job
+            self._waiting.append(job)
+            job.client.tell(Queued(job.run.number))
+            if len(self._waiting) == 1 and self._slots.fd >= 0:
+                self.watch(self._slots.fd, self._next)
+        else:
+            job.close_fds()
+            job.client.tell(Declined(job.run.number, 503, f"{mount.concurrency} scripts run and {mount.queue} wait"))
+
+    # Runs
+
+    def _start(self, job: Job) -> None:
+        """Start it; it has a slot."""
+        self._running += 1
+        try:
+            launch = self._prepare(job)
+            if self._warm is not None and self._warm.start(job, launch):
+                return
+            job.pid = self._spawn(launch)
+        except Refused as refused:
+            self.decline(job, refused.status, refused.reason)
+            return
+        except OSError as error:
+            self.decline(job, 500, explain(error, launch.file))
+            return
+        job.pidfd = children.watch(job.pid)
+        if job.pidfd is None:
+            self._unwatched.add(job)
+        else:
+            self.watch(job.pidfd, lambda: self._on_end(job))
+        self.started(job)
+
+    def _prepare(self, job: Job) -> Launch:
+        run = job.run
+        program = self._examiner.examine(run.relative, time.monotonic())
+        environment = run.environment
+        strange = [name for name in environment if not meta.allowed(name)]
+        if strange or any(b"\0" in value for value in environment.values()):
+            raise Refused(500, f"a worker would have set variables that are none of a request: {strange[:3]}")
+        environment[b"SCRIPT_FILENAME"] = program.script
+        environment.update(self._base)
+        words = () if len(program.arguments) > 1 else tuple(run.words)
+        return Launch(program.file, program.arguments + words, environment, program.folder, *job.fds)
+
+    def _spawn(self, launch: Launch) -> int:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (self._soft, self._hard))
+        try:
+            return start(launch, self._mount.limits)
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (self._raised, self._hard))
+
+    def started(self, job: Job) -> None:
+        """It runs, whoever started it."""
+        job.close_fds()
+        job.started = time.monotonic()
+        self._young.append(job)
+
+    def _announce(self, job: Job) -> None:
+        if not job.over:
+            job.client.tell(Started(job.run.number, job.pid))
+
+    def decline(self, job: Job, status: int, reason: str) -> None:
+        """It will not run, although it had a slot."""
+        job.close_fds()
+        job.client.jobs.pop(job.run.number, None)
+        self._dying.discard(job)
+        job.client.tell(Declined(job.run.number, status, reason))
+        self._free()
+
+    def _on_end(self, job: Job) -> None:
+        if job.stopping and job.pidfd is not None:
+            _signal_group(job.pid, signal.SIGKILL)  # what is left of it; its number is not free yet
+        status = children.reap(job.pid, job.pidfd)
+        if status is None:
+            return
+        self._unwatched.discard(job)
+        if job.pidfd is not None:
+            self.forget(job.pidfd)
+            os.close(job.pidfd)
+        self.ended(job, status.text)
+
+    def ended(self, job: Job, how: str) -> None:
+        """A run is over, whoever started it."""
+        job.over = True
+        self._dying.discard(job)
+        job.client.jobs.pop(job.run.number, None)
+        job.client.tell(Ended(job.run.number, job.pid, how))
+        self._free()
+
+    def _free(self) -> None:
+        """A slot is free again."""
+        self._running -= 1
+        self._slots.give()
+        if self._waiting and not self._nested:
+            self._nested = True  # what is started may be declined at once
+            self._next()
+            self._nested = False
+
+    def _next(self) -> None:
+        """Start what waits, as far as there are slots."""
+        while self._waiting and self._slots.take():
+            job = self._waiting.popleft()
+            self._leave_queue()
+            self._start(job)
+
+    def _leave_queue(self) -> None:
+        self._places.give()
+        if not self._waiting and self._slots.fd >= 0:
+            self.forget(self._slots.fd)
+
+    def _stop(self, job: Job) -> None:
+        if not job.pid and job in self._waiting:
+            self._waiting.remove(job)
+            self._leave_queue()
+            job.close_fds()
+            job.client.jobs.pop(job.run.number, None)
+        elif not job.stopping:
+            job.stopping = True
+            job.kill_at = time.monotonic() + GRACE
+            self._dying.add(job)
+            self.signal(job, signal.SIGTERM)
+
+    def signal(self, job: Job, number: int) -> None:
+        """To the whole group of a run."""
+        if job.warm is not None:
+            job.warm.signal(job, number)
+        elif job.pid:
+            _signal_group(job.pid, number)
+
+    def _kill_late(self, now: float) -> None:
+        for job in list(self._dying):
+            if now >= job.kill_at:
+                job.kill_at = now + GRACE
+                self.signal(job, signal.SIGKILL)
+
+
+def _signal_group(pid: int, number: int) -> None:
+    with contextlib.suppress(ProcessLookupError, PermissionError):  # PermissionError: it runs a setuid program
+        os.killpg(pid, number)
+
+
+def base_environment(mount: schema.Cgi, environ: Mapping[bytes, bytes]) -> dict[bytes, bytes]:
+    """What all runs of a mount have: PATH, what is passed on of `environ`, and what the configuration sets."""
+    names = [b"PATH", *(name.encode() for name in mount.pass_env)]
+    found = {b"PATH": _DEFAULT_PATH, **{name: environ[name] for name in names if name in environ}}
+    configured = {name.encode(): value.encode("utf-8", "surrogateescape") for name, value in mount.env.items()}
+    return {**found, **configured}

@@ -1,0 +1,292 @@
+"""The spawner's side of warm interpreters (`warm_python`): which scripts are for them, and are they up to date.
+
+Rules:
+
+- A script is for one if its interpreter, by `interpreters` or by its first line, is a Python 3; there is one for each
+  interpreter with its options.
+- It is run by that very interpreter, so versions, paths and packages are those of an exec.
+- When the interpreter or a module that it has loaded changes on disk, it is let go when its scripts have ended, and
+  another is started; this is looked at once in `_LOOK_SECONDS`.
+- A script whose interpreter can't be warmed up is answered by 500 and the reason in the log, not run in another way.
+"""
+
+from __future__ import annotations
+
+import array
+import contextlib
+import json
+import math
+import os
+import re
+import resource
+import signal
+import socket
+import time
+from collections.abc import Callable, Mapping
+from importlib import resources
+from typing import Any, Protocol
+
+from httpd.cgi.process import Launch, shebang
+from httpd.config import schema
+from httpd.system import children
+from httpd.system.children import ExitStatus
+
+# What most scripts import; a script that does not has paid nothing for it.
+_COMMON = (
+    "collections.abc", "contextlib", "csv", "datetime", "functools", "hashlib", "html", "http.cookies", "io",
+    "itertools", "json", "logging", "pathlib", "random", "re", "shutil", "string", "subprocess", "tempfile",
+    "textwrap", "time", "traceback", "types", "typing", "urllib.parse",
+)  # fmt: skip
+_PYTHON = re.compile(rb"(?:.*/)?(?:python|pypy)(?:3(?:\.[0-9]+)?)?")
+_ENV = re.compile(rb"(?:.*/)?env")
+# Those that change how a script runs, not what is run instead of it.
+_OPTIONS = re.compile(rb"-[bBdEIOPqRsSuv]+|-[bBdEIOPqRsSuv]*[WX].+")
+_SOURCE = resources.files("httpd.cgi").joinpath("warm.py").read_bytes()  # before its user can't read it any more
+_LOOK_SECONDS = 1.0
+_BOOT = b"import os; exec(compile(os.read(3, 65536), 'httpd', 'exec'))"
+
+
+class Host(Protocol):
+    """The spawner."""
+
+    def watch(self, fd: int, handler: Callable[[], None]) -> None: ...
+
+    def forget(self, fd: int) -> None: ...
+
+    def started(self, job: Any) -> None: ...
+
+    def ended(self, job: Any, how: str) -> None: ...
+
+    def decline(self, job: Any, status: int, reason: str) -> None: ...
+
+
+class WarmInterpreters:
+    """Those of one mount."""
+
+    def __init__(self, mount: schema.Cgi, environment: Mapping[bytes, bytes], nofile: int, host: Host) -> None:
+        """`nofile` is the soft limit on open files that scripts have."""
+        self._mount = mount
+        self._environment = environment
+        self._nofile = nofile
+        self._host = host
+        self._known: dict[tuple[bytes, ...], Interpreter] = {}
+
+    def start(self, job: Any, launch: Launch) -> bool:
+        """Have a run done; False: it is not for a warm interpreter.  Raises OSError."""
+        command, script = _command(launch)
+        if not command:
+            return False
+        found = self._known.get(command)
+        if found is None or found.stale():
+            if found is not None:
+                found.dismiss()
+            found = Interpreter(command, self._mount, self._environment, self._nofile, self._host)
+            self._known[command] = found
+        job.warm = found
+        found.run(job, launch, script)
+        return True
+
+
+def _command(launch: Launch) -> tuple[tuple[bytes, ...], bytes]:
+    """The interpreter with its options, and the script; nothing where it is no Python."""
+    if launch.file != launch.arguments[0] or (len(launch.arguments) > 1 and _PYTHON.fullmatch(launch.file)):
+        words, script = [launch.file], launch.arguments[1] if len(launch.arguments) > 1 else b""
+        return ((launch.file,), script) if script and _PYTHON.fullmatch(words[0]) else ((), b"")
+    words = shebang(launch.file)
+    if words and _ENV.fullmatch(words[0]) and len(words) > 1:
+        return (tuple(words), launch.file) if _PYTHON.fullmatch(words[1]) else ((), b"")
+    plain = words and _PYTHON.fullmatch(words[0]) and all(_OPTIONS.fullmatch(word) for word in words[1:])
+    return (tuple(words), launch.file) if plain else ((), b"")
+
+
+class Interpreter:
+    """One warm interpreter, from its start to the end of its last script."""
+
+    def __init__(self, command: tuple[bytes, ...], mount: schema.Cgi, environment: Mapping[bytes, bytes], nofile: int,
+                 host: Host) -> None:  # fmt: skip
+        """Starts it.  Raises OSError."""
+        self._command = command
+        self._host = host
+        self._ready = False
+        self._dismissed = False
+        self._failure = ""
+        self._waiting: list[tuple[Any, dict[str, Any]]] = []
+        self._jobs: dict[int, Any] = {}
+        self._numbers = 0
+        self._numbered: dict[Any, int] = {}
+        self._files: dict[str, tuple[int, int, int]] = {}
+        self._look_at = 0.0
+        self._door, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._door.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)  # a large environment
+        with theirs:
+            self._pid = self._spawn(theirs, environment, nofile)
+        self._pidfd = children.watch(self._pid)
+        if self._pidfd is not None:
+            host.watch(self._pidfd, self._reap)
+        limits = mount.limits
+        self._send({"modules": [*_COMMON, *mount.warm_modules], "cpu": math.ceil(limits.cpu), "memory": limits.memory,
+                    "files": limits.files})  # fmt: skip
+        self._door.setblocking(False)
+        host.watch(self._door.fileno(), self._on_door)
+
+    def _spawn(self, theirs: socket.socket, environment: Mapping[bytes, bytes], nofile: int) -> int:
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        with contextlib.ExitStack() as stack:
+            source, writer = os.pipe()
+            stack.callback(os.close, source)
+            with open(writer, "wb", buffering=0) as pipe:
+                pipe.write(_SOURCE)  # less than a pipe holds
+            null = os.open(os.devnull, os.O_RDWR)
+            stack.callback(os.close, null)
+            # 3 and 4 may be what 4 and 3 are to become: by way of numbers that are nobody's.
+            high = (os.dup(source), os.dup(theirs.fileno()))
+            for fd in high:
+                stack.callback(os.close, fd)
+            resource.setrlimit(resource.RLIMIT_NOFILE, (nofile, hard))
+            stack.callback(resource.setrlimit, resource.RLIMIT_NOFILE, (soft, hard))
+            os.chdir("/")
+            pairs = ((null, 0), (null, 1), (high[0], 3), (high[1], 4))
+            return os.posix_spawn(
+                self._command[0], [*self._command, b"-c", _BOOT], environment, setsid=True, setsigmask=(),
+                file_actions=[(os.POSIX_SPAWN_DUP2, fd, number) for fd, number in pairs],
+                setsigdef=sorted(signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}),
+            )  # fmt: skip
+
+    def _reap(self) -> None:
+        if self._pidfd is not None and children.reap(self._pid, self._pidfd) is not None:
+            self._host.forget(self._pidfd)
+            os.close(self._pidfd)
+            self._pidfd = None
+
+    def stale(self) -> bool:
+        """Whether it does not run any more, or what it has loaded has changed."""
+        now = time.monotonic()
+        if self._dismissed or not self._ready or now < self._look_at:
+            return self._dismissed
+        self._look_at = now + _LOOK_SECONDS
+        return any(_mark(file) != mark for file, mark in self._files.items())
+
+    def dismiss(self) -> None:
+        """No more scripts; it ends with its last."""
+        self._dismissed = True
+        if not self._jobs and not self._waiting:
+            self._close()
+
+    def run(self, job: Any, launch: Launch, script: bytes) -> None:
+        """Have a script run."""
+        self._numbers += 1
+        self._numbered[job] = self._numbers
+        words = launch.arguments[launch.arguments.index(script) :]
+        message = {
+            "run": self._numbers, "file": _text(script), "argv": [_text(word) for word in words],
+            "folder": _text(launch.folder),
+            "env": {_text(name): _text(value) for name, value in launch.environment.items()},
+        }  # fmt: skip
+        self._jobs[self._numbers] = job
+        if self._ready:
+            self._hand_over(job, message)
+        else:
+            self._waiting.append((job, message))
+
+    def _hand_over(self, job: Any, message: dict[str, Any]) -> None:
+        if not self._send(message, job.fds):
+            self._over(job)
+            self._host.decline(job, 503, "the warm interpreter takes no more")
+
+    def signal(self, job: Any, number: int) -> None:
+        """Send a signal to the group of a script."""
+        waiting = [pair for pair in self._waiting if pair[0] is job]
+        if waiting:
+            self._waiting.remove(waiting[0])
+            self._over(job)
+            self._host.ended(job, "ended before it began")
+        elif job in self._numbered:
+            self._send({"kill": self._numbered[job], "signal": int(number)})
+
+    def _over(self, job: Any) -> None:
+        self._jobs.pop(self._numbered.pop(job), None)
+        if self._dismissed and not self._jobs and not self._waiting:
+            self._close()
+
+    def _send(self, message: dict[str, Any], fds: list[int] | tuple[int, ...] = ()) -> bool:
+        extra = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))] if fds else []
+        try:
+            self._door.sendmsg([json.dumps(message, ensure_ascii=False).encode("latin-1", "replace")], extra)
+        except OSError:
+            return False
+        return True
+
+    def _on_door(self) -> None:
+        try:
+            data = self._door.recv(1 << 20)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        if not data:
+            self._died()
+            return
+        message = json.loads(data)
+        if "ready" in message:
+            self._ready = True
+            self._look_at = time.monotonic() + _LOOK_SECONDS
+            self._files = {file: _mark(file) for file in [os.fsdecode(self._command[0]), *message["ready"]]}
+            waiting, self._waiting = self._waiting, []
+            for job, wanted in waiting:
+                self._hand_over(job, wanted)
+        elif "failed" in message:
+            self._failure = message["failed"]
+        else:
+            self._on_news(message)
+
+    def _on_news(self, message: dict[str, Any]) -> None:
+        job = self._jobs.get(message["run"])
+        if job is None:
+            return
+        if "pid" in message:
+            job.pid = message["pid"]
+            self._host.started(job)
+        elif "errno" in message:
+            self._over(job)
+            self._host.decline(job, 503, f"no process to be had: {os.strerror(message['errno'])}")
+        else:
+            self._over(job)
+            self._host.ended(job, _how(message["status"]).text)
+
+    def _died(self) -> None:
+        self._dismissed = True
+        jobs = list(self._jobs.values())
+        name = os.fsdecode(b" ".join(self._command))
+        reason = f"its warm interpreter {name!r} has ended" + (f": {self._failure}" if self._failure else "")
+        self._close()
+        for job in jobs:
+            self._over(job)
+            if job.pid:
+                with contextlib.suppress(OSError):
+                    os.killpg(job.pid, signal.SIGKILL)
+                self._host.ended(job, reason)
+            else:
+                self._host.decline(job, 500, reason)
+
+    def _close(self) -> None:
+        if self._door.fileno() >= 0:
+            self._host.forget(self._door.fileno())
+            self._door.close()
+
+
+def _text(data: bytes) -> str:
+    return data.decode("latin-1")
+
+
+def _mark(file: str) -> tuple[int, int, int]:
+    try:
+        found = os.stat(file)
+    except OSError:
+        return (0, 0, 0)
+    return (found.st_ino, found.st_size, found.st_mtime_ns)
+
+
+def _how(status: int) -> ExitStatus:
+    if os.WIFSIGNALED(status):
+        return ExitStatus(signal=os.WTERMSIG(status), core=os.WCOREDUMP(status))
+    return ExitStatus(code=os.WEXITSTATUS(status))

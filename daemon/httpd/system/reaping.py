@@ -1,0 +1,31 @@
+"""Whose children orphans become: a process that is a subreaper gets those of all its descendants (prctl(2), Linux).
+
+Elsewhere they go to init, and there is nobody to ask for them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from pathlib import Path
+
+from httpd.system.privileges import prctl
+
+_PR_SET_CHILD_SUBREAPER = 36
+
+
+def become_subreaper() -> None:
+    """Have orphans below this process become its children."""
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError):  # a kernel without it
+            prctl(_PR_SET_CHILD_SUBREAPER, 1)
+
+
+def child_pids() -> list[int]:
+    """All children of this process, whoever started them; nothing where the system can't tell."""
+    pid = os.getpid()
+    try:
+        return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    except OSError:
+        return []
