@@ -10,10 +10,14 @@ Rules:
 - What clients do is no reason for a traceback: leaving in the middle, or failing to speak TLS.
 - A TLS handshake is the client's business and takes as long as it likes: it runs where the handler runs, never between
   two accepts.
+- A ^C ends `serve_forever` wherever it comes between accept and the start of a connection's thread.
 """
 
 from __future__ import annotations
 
+# `weakref.finalize` imports it with the first connection, and a ^C within an import can fall into the weakref callback
+# of its lock, which swallows it.
+import atexit  # noqa: F401
 import contextlib
 import select
 import socket
@@ -115,14 +119,25 @@ class ThreadingHTTPServer(socketserver.ThreadingMixIn, HTTPServer):
         """Have a thread go on with it."""
         if type(request) is Exchange:  # a thread of the daemon's has it already
             self.process_request_thread(request, client_address)  # type: ignore[arg-type]
-        elif not self.daemon_threads:  # server_close waits for them, or the interpreter does
+            return
+        try:
+            self._give_to_thread(request, client_address)
+        except RuntimeError as error:
+            # `Thread.start` waits for its thread, and a ^C just when that wait has let go of its lock comes out as
+            # "release unlocked lock", which socketserver would take for one connection's failure.
+            if isinstance(error.__context__, KeyboardInterrupt):
+                raise error.__context__ from None
+            raise
+
+    def _give_to_thread(self, request: Any, client_address: Any) -> None:
+        if not self.daemon_threads:  # server_close waits for them, or the interpreter does
             super().process_request(request, client_address)
-        else:
-            crew = self._crew
-            if crew is None:
-                crew = self._crew = Crew()
-                weakref.finalize(self, crew.dismiss).atexit = False
-            crew.run(self.process_request_thread, request, client_address)
+            return
+        crew = self._crew
+        if crew is None:
+            crew = self._crew = Crew()
+            weakref.finalize(self, crew.dismiss).atexit = False
+        crew.run(self.process_request_thread, request, client_address)
 
     def server_close(self) -> None:
         """Close the listening socket; with `daemon_threads` false, wait for the connections."""

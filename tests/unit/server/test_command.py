@@ -55,6 +55,16 @@ def serving(*arguments: str, folder: Path | None = None) -> Iterator[tuple[subpr
             process.kill()
 
 
+@pytest.fixture
+def heeded() -> Iterator[None]:
+    """What is started meanwhile heeds SIGINT.  A shell without job control has what it starts with "&" ignore it, which
+    is inherited, and Python leaves it so: as with http.server, ^C is meant for the foreground alone."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("heeded")
 def test_it_serves_until_interrupted(tmp_path: Path) -> None:
     (tmp_path / "file.txt").write_text("a file")
     with serving(folder=tmp_path) as (process, url):

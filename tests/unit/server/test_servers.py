@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import http.client
+import os
 import socket
 import socketserver
 import ssl
@@ -223,6 +224,66 @@ def test_a_server_that_waits_for_its_connections() -> None:
         Naming.go.set()
         assert closed.wait(LIMIT)
         client.join(LIMIT)
+
+
+@pytest.mark.parametrize("daemon_threads", [True, False])
+def test_an_interrupt_while_a_thread_starts_ends_it(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], daemon_threads: bool
+) -> None:
+    def start(thread: threading.Thread) -> None:
+        lock = threading.Lock()
+        with lock:  # as Event.wait does, in which Condition.wait lets go of it for a while
+            lock.release()
+            raise KeyboardInterrupt
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Naming) as server:
+        server.daemon_threads = daemon_threads
+        server.block_on_close = False  # there is no thread to be waited for
+        with socket.create_connection(server.server_address, LIMIT) as client:
+            monkeypatch.setattr(threading.Thread, "start", start)
+            with pytest.raises(KeyboardInterrupt):
+                server.handle_request()
+            assert client.recv(1) == b""
+    assert capsys.readouterr().err == ""
+
+
+def test_a_thread_that_can_not_be_started_costs_one_connection(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def start(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Naming)
+    with server, socket.create_connection(server.server_address, LIMIT) as client:
+        monkeypatch.setattr(threading.Thread, "start", start)
+        server.handle_request()
+        assert client.recv(1) == b""
+    assert "can't start new thread" in capsys.readouterr().err
+
+
+def test_the_first_connection_imports_nothing() -> None:
+    """In the thread that accepts: the lock of an import has a weakref callback, and ^C is lost in one of these."""
+    code = """
+import socket, sys, threading
+from httpd.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+with ThreadingHTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler) as server:
+    with socket.create_connection(server.server_address):
+        import builtins
+        real, me = builtins.__import__, threading.get_ident()
+        def told(name, *rest):
+            if threading.get_ident() == me and name not in sys.modules:
+                print(name)
+            return real(name, *rest)
+        builtins.__import__ = told
+        server.handle_request()
+        builtins.__import__ = real
+"""
+    environment = {**os.environ, "PYTHONPATH": str(Path(servers.__file__).parents[2])}
+    found = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=LIMIT, check=True, env=environment
+    )
+    assert found.stdout == ""
 
 
 def test_connections_are_accepted_in_a_row() -> None:
