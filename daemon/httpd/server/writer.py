@@ -77,6 +77,7 @@ class ResponseWriter(WriteOnly):
     dropped = 0  # bytes behind the length that was announced
     _bodyless = False  # there can't be a body, whatever is written
     keep_alive = False  # the framing allows another answer behind this one, and both sides want it
+    flushed = False  # the handler wanted its answer to leave: it counts, even if the loop has not sent any of it yet
     closed = False
 
     def __init__(self, exchange: Owner) -> None:
@@ -272,6 +273,7 @@ class ResponseWriter(WriteOnly):
     def flush(self) -> None:
         """Have what was written leave now, without waiting for more."""
         if self.put != self.taken and not self._exchange.broken:
+            self.flushed = self.status > 0  # first: the loop may look at once
             self._exchange.eager = True
             self._exchange.push()
 

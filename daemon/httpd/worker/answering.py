@@ -61,7 +61,8 @@ class AnsweringConnection(Connection):
             self._log_handler(exchange, complete=True)
             self._exchange = None
             return
-        if not writer.taken and (exchange.failure is not None or not writer.status):
+        begun = writer.taken or writer.flushed  # a quick handler fails before the loop has seen its flush()
+        if not begun and (exchange.failure is not None or not writer.status):
             self._answer_instead(exchange)
             return
         whole = self._judge(exchange)

@@ -173,6 +173,50 @@ def test_less_than_was_said_is_cut_off(make: Make, data: bytes) -> None:
     assert sum("wrote less than its Content-Length" in line for line in world.errors) == 1
 
 
+FLUSHED = b"HTTP/1.1 200 OK\r\n\r\n"
+
+
+def raises(*pieces: bytes, flush: bool) -> Any:
+    """Writes `pieces`, has them sent (`flush`) or not, and fails before the loop has looked at them."""
+
+    def call(exchange: Exchange, *arguments: Any) -> None:
+        for piece in pieces:
+            exchange.wfile.write(piece)
+        if flush:
+            exchange.wfile.flush()
+        raise RuntimeError("behind a part")
+
+    return call
+
+
+@pytest.mark.parametrize(
+    ("pieces", "sent"),
+    [
+        ((FLUSHED, b"part"), b"\r\n\r\n4\r\npart\r\n"), ((CUT,), b"\r\n\r\n12345"), ((FLUSHED,), b"\r\n\r\n"),
+        ((OK,), b"\r\n\r\nok"),
+    ],
+)  # fmt: skip
+def test_what_was_flushed_is_sent_whatever_comes_behind_it(make: Make, pieces: tuple[bytes, ...], sent: bytes) -> None:
+    world = make(raises(*pieces, flush=True))
+    client = world.client(GET)
+    world.run()
+    found = client.recv(10_000)
+    assert found.startswith(b"HTTP/1.1 200 ")
+    assert found.endswith(sent)  # no last chunk
+    assert not world.context.connections
+    assert sum("a handler raised" in line for line in world.errors) == 1
+    assert world.logged[0].startswith("GET /x HTTP/1.1 200 ")
+
+
+@pytest.mark.parametrize(("data", "flush"), [(OK, False), (CUT, False), (b"", True), (b"HTTP/1.1 200 OK\r\n", True)])
+def test_before_anything_of_an_answer_had_to_leave_it_is_500(make: Make, data: bytes, flush: bool) -> None:
+    world = make(raises(data, flush=flush))
+    client = world.client(GET)
+    world.run()
+    assert b"HTTP/1.1 500 " in client.recv(10_000)
+    assert world.context.connections
+
+
 def test_more_than_was_said_is_said(make: Make) -> None:
     world = make(writes(OK + b"more"))
     client = world.client(GET * 2)
