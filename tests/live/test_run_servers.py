@@ -14,6 +14,7 @@ import pytest
 
 from live.daemon import PATIENCE, Daemon, StartFailed, eventually
 from live.scripts.running import READ_FROM_TERMINAL, Script, make_certificate, running
+from machine import has_ipv6, needs_ipv6
 
 _HEAD = """
 import http.server, os, socket, socketserver, sys, threading, time
@@ -757,18 +758,6 @@ def test_a_stop_waits_for_connections_in_threads(script: Script) -> None:
         client.sendall(b"still\n")
         assert everything(client) == b"STILL\n"
     assert daemon.wait() == 0
-
-
-def has_ipv6() -> bool:
-    try:
-        with socket.socket(socket.AF_INET6) as sock:
-            sock.bind(("::1", 0))
-    except OSError:
-        return False
-    return True
-
-
-needs_ipv6 = pytest.mark.skipif(not has_ipv6(), reason="no IPv6 here")
 
 
 @needs_ipv6

@@ -16,6 +16,7 @@ from httpd.config.schema import Address
 from httpd.master import listeners as module
 from httpd.master.listeners import BindError, Listener, bind_all, dropped
 from httpd.worker.checker import Endpoint
+from machine import needs_ipv6
 
 Bind = Callable[..., list[Listener]]
 
@@ -32,18 +33,6 @@ def unix(path: str) -> tuple[Address, list[Endpoint]]:
 
 LOOPBACK = tcp("127.0.0.1:0", "127.0.0.1")
 ANY = tcp(":0", "::", "0.0.0.0")
-
-
-def has_ipv6() -> bool:
-    try:
-        with socket.socket(socket.AF_INET6) as sock:
-            sock.bind(("::1", 0))
-    except OSError:
-        return False
-    return True
-
-
-needs_ipv6 = pytest.mark.skipif(not has_ipv6(), reason="no IPv6 here")
 
 
 @pytest.fixture

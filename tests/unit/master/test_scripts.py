@@ -15,6 +15,7 @@ from httpd.logs.errors import ErrorLog
 from httpd.master import scripts
 from httpd.master.generations import Generation
 from httpd.system import pairs
+from machine import needs_ipv6
 from unit.master.fake_server import free_port
 
 
@@ -162,16 +163,7 @@ def test_only_scripts_bind(world: World) -> None:
     assert "bad message" in world.lines[-1]
 
 
-def has_ipv6() -> bool:
-    try:
-        with socket.socket(socket.AF_INET6) as sock:
-            sock.bind(("::1", 0))
-    except OSError:
-        return False
-    return True
-
-
-@pytest.mark.skipif(not has_ipv6(), reason="no IPv6 here")
+@needs_ipv6
 def test_ipv6_alone_and_with_ipv4(world: World) -> None:
     generation = world.generation()
     alone = world.ask(generation, 0, "::1")
