@@ -102,6 +102,7 @@ class ServerHost:
         self._addresses = addresses
         self._refused = refused
         self._adopting: tuple[Any, ...] | None = None
+        self._adopted: list[socketserver.TCPServer] = []
 
     def make_servers(self, key: str, kind: type, target: Callable[..., Any]) -> list[Any]:
         """One server object for each listener.  Raises LoadError."""
@@ -121,6 +122,7 @@ class ServerHost:
             raise PermissionError(1, "a handler of the daemon can't listen: name the address in server.listen")
         server.socket.close()
         server.server_address = self._adopting
+        self._adopted.append(server)
 
     def serve_forever(self, server: socketserver.TCPServer, poll_interval: float) -> None:
         self._refused("serve_forever")
@@ -132,7 +134,10 @@ class ServerHost:
         self._refused("shutdown")
 
     def close(self, server: socketserver.TCPServer) -> None:
-        self._refused("server_close")
+        if self._adopting is None and any(known is server for known in self._adopted):
+            self._refused("server_close")
+        else:  # a constructor calls it that has failed, as where a handler tried to listen; nobody serves by this one
+            server.socket.close()
 
 
 _STOCK = {

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import functools
 import http.server
+import socket
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,6 +13,7 @@ import pytest
 import httpd.server
 from httpd.server import BaseHTTPRequestHandler, SimpleHTTPRequestHandler
 from httpd.worker.handlers import ServerHost, is_stock, overrides
+from httpd.worker.imports import LoadError
 
 
 class Empty(SimpleHTTPRequestHandler):
@@ -103,17 +106,43 @@ def test_overrides(kind: Any, has: bool) -> None:
 # Server objects
 
 
+def adopted_by(host: ServerHost, fails: bool = False) -> Any:
+    """A server class, as far as `ServerHost` goes."""
+
+    class Server:
+        def __init__(self, address: Any, target: Any) -> None:
+            self.socket = socket.socket()
+            host.bind(self)  # type: ignore[arg-type]
+            if fails:
+                host.close(self)  # type: ignore[arg-type]
+                raise ValueError("fails behind it")
+
+    return Server
+
+
 def test_a_handler_can_not_listen_serve_or_stop() -> None:
     refused: list[str] = []
     host = ServerHost([("127.0.0.1", 80)], refused.append)
-    server: Any = object()
+    (server,) = host.make_servers("key", adopted_by(host), print)
+    own: Any = SimpleNamespace(socket=socket.socket())
     with pytest.raises(PermissionError, match=r"server\.listen"):
-        host.bind(server)
+        host.bind(own)
+    host.close(own)  # as its constructor does then
+    assert own.socket.fileno() == -1
+    assert refused == []
     host.serve_forever(server, 0.5)
     host.handle_request(server)
     host.shutdown(server)
     host.close(server)
     assert refused == ["serve_forever", "handle_request", "shutdown", "server_close"]
+
+
+def test_a_server_that_can_not_be_made_is_no_handler_s_doing() -> None:
+    refused: list[str] = []
+    host = ServerHost([("127.0.0.1", 80)], refused.append)
+    with pytest.raises(LoadError, match="fails behind it"):
+        host.make_servers("key", adopted_by(host, fails=True), print)
+    assert refused == []
 
 
 def test_one_object_for_each_listener() -> None:
