@@ -167,9 +167,8 @@ def test_more_than_the_length_is_cut_and_said(talk: Open, server: Daemon) -> Non
     for _ in range(2):
         assert client.ask("/length/long").body == b"1234"
     assert client.ask("/a.txt").text == "static"
-    (entry,) = entries(server, "wrote more than")
+    (entry,) = entries(server, 'wrote more than .* request="GET /length/long HTTP/1.1"')
     assert "bytes=5" in entry
-    assert 'request="GET /length/long HTTP/1.1"' in entry
 
 
 def test_less_than_the_length_is_a_reset_and_said(talk: Open, server: Daemon) -> None:
@@ -177,8 +176,7 @@ def test_less_than_the_length_is_a_reset_and_said(talk: Open, server: Daemon) ->
     client = talk()
     client.send(b"GET /length/short HTTP/1.1\r\nHost: a\r\n\r\n")
     assert client.was_cut()
-    (entry,) = entries(server, "wrote less than")
-    assert 'request="GET /length/short HTTP/1.1"' in entry
+    assert len(entries(server, 'wrote less than .* request="GET /length/short HTTP/1.1"')) == 1
 
 
 @pytest.mark.parametrize("name", ["crlf", "crlf_reason", "crlf_name"])
