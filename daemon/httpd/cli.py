@@ -58,6 +58,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("-d", "--daemon", action="store_true", help="detach; return when the workers are ready")
     parser.add_argument("-l", "--listen", metavar="ADDR", action="append", default=[],
                         help="address for FOLDER: host:port, :port or unix:/path; default 127.0.0.1:8000")  # fmt: skip
+    parser.add_argument("--cgi", action="store_true", help="run the programs in FOLDER/cgi-bin and FOLDER/htbin")
     parser.add_argument("--version", action="version", version=f"httpd {__version__}")
     return parser
 
@@ -86,7 +87,7 @@ def _run_parser() -> argparse.ArgumentParser:
     parser.add_argument("-d", "--daemon", action="store_true", help="detach; return when the workers are ready")
     parser.add_argument("script", metavar="SCRIPT", help="the script")
     parser.add_argument("arguments", metavar="ARGS", nargs=argparse.REMAINDER, help="its arguments")
-    parser.set_defaults(config=None, folder=None, check=False)
+    parser.set_defaults(config=None, folder=None, check=False, cgi=False)
     return parser
 
 
@@ -110,7 +111,7 @@ def _plan(options: argparse.Namespace) -> _Plan:
         return _Plan(checker.from_file(options.config), checker.from_file(path), options.config, _here())
     folder = os.path.abspath(options.folder or ".")
     listen = [_absolute(address) for address in options.listen]
-    source = functools.partial(_folder, folder, listen)
+    source = functools.partial(_folder, folder, listen, options.cgi)
     return _Plan(source, source, folder, _here())
 
 
@@ -130,8 +131,8 @@ def _absolute(address: str) -> str:
     return address if path == address else f"unix:{os.path.abspath(path)}"
 
 
-def _folder(folder: str, listen: Sequence[str]) -> Loaded:
-    return Loaded(folder_config(folder, listen))
+def _folder(folder: str, listen: Sequence[str], cgi: bool) -> Loaded:
+    return Loaded(folder_config(folder, listen, cgi=cgi))
 
 
 def _script(
@@ -145,8 +146,8 @@ def main(wakeup: signals.Wakeup, arguments: Sequence[str] | None = None) -> int:
     given = sys.argv[1:] if arguments is None else list(arguments)
     parser = _parser()
     options = _run_parser().parse_args(given[1:]) if given[:1] == ["run"] else parser.parse_args(given)
-    if options.config is not None and (options.folder or options.listen):
-        parser.error("FOLDER and --listen do not go with --config")
+    if options.config is not None and (options.folder or options.listen or options.cgi):
+        parser.error("FOLDER, --listen and --cgi do not go with --config")
     if options.check and options.config is None:
         parser.error("--check needs --config FILE")
     environ = dict(os.environ)

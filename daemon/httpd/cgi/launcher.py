@@ -23,7 +23,6 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 
 from httpd.cgi.messages import (
     Admit,
@@ -41,6 +40,7 @@ from httpd.cgi.messages import (
     send,
 )
 from httpd.cgi.spawner import GRACE, Spawner
+from httpd.cgi.teams import Record, Team, Worker
 from httpd.system import children, pairs, privileges, signals
 from httpd.system.descriptors import close_all_but
 from httpd.system.limits import usable_cpus
@@ -56,46 +56,6 @@ _IGNORED = ("HUP", "USR1", "USR2", "TTIN", "TTOU", "WINCH", "INT", "QUIT", "TERM
 # Spawners of a mount; a worker has always the same one.  Where they can't count together there is one.
 _MEMBERS = min(8, usable_cpus()) if SHARED else 1
 _NEVER = float("inf")
-
-
-@dataclass(slots=True, eq=False)
-class Team:
-    """The spawners of one mount: one for each few workers, as each waits while a program is being loaded."""
-
-    mount: Mount
-    slots: Slots
-    places: Slots
-    members: dict[int, Record] = field(default_factory=dict)
-    generations: set[int] = field(default_factory=set)
-
-    def dismiss(self) -> None:
-        """No more for it: its members end with their last script."""
-        self.slots.close()
-        self.places.close()
-
-
-@dataclass(slots=True, eq=False)
-class Record:
-    """A spawner."""
-
-    team: Team
-    pid: int
-    pidfd: int | None
-    receiver: Receiver
-    pinged: float = _NEVER  # until when it has to answer
-
-    @property
-    def name(self) -> str:
-        return f"the spawner of {self.team.mount.mount.key} (pid {self.pid})"
-
-
-@dataclass(slots=True, eq=False)
-class Worker:
-    """A worker's end, and the generation whose mounts it may use."""
-
-    receiver: Receiver
-    generation: int
-    number: int
 
 
 class Launcher:

@@ -17,7 +17,6 @@ Rules:
 
 from __future__ import annotations
 
-import contextlib
 import os
 import resource
 import signal
@@ -25,17 +24,15 @@ import socket
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Any
 
 from httpd.cgi import meta
 from httpd.cgi.checks import Examiner, Refused
+from httpd.cgi.jobs import Client, Job, base_environment, signal_group
 from httpd.cgi.messages import (
     Admit,
     Declined,
     Ended,
     Leaving,
-    Message,
     Ping,
     Pong,
     Queued,
@@ -59,45 +56,9 @@ GRACE = 2.0  # seconds between TERM and KILL
 _FDS_PER_RUN = 4
 _SPARE_FDS = 256
 _LAST_ROUNDS = 5.0  # seconds that a spawner whose workers are gone waits for what it has killed
-_DEFAULT_PATH = b"/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _YOUNG = 0.02  # seconds behind which a worker is told that a script runs
 _LOOK_SECONDS = 0.02  # between two looks at runs whose end nothing tells
 _NEVER = float("inf")
-
-
-@dataclass(slots=True, eq=False)
-class Job:
-    """One run, from its request to its end."""
-
-    client: Client
-    run: Run
-    fds: list[int]
-    pid: int = 0
-    pidfd: int | None = None
-    warm: Any = None  # the interpreter whose child it is
-    kill_at: float = _NEVER
-    stopping: bool = False
-    started: float = 0.0  # monotonic seconds
-    over: bool = False
-
-    def close_fds(self) -> None:
-        """Let go of the script's descriptors: it has its own by now, or never will."""
-        for fd in self.fds:
-            os.close(fd)
-        self.fds = []
-
-
-@dataclass(slots=True, eq=False)
-class Client:
-    """A worker."""
-
-    receiver: Receiver
-    jobs: dict[int, Job] = field(default_factory=dict)
-
-    def tell(self, message: Message) -> None:
-        """Send a message; a worker that does not read is about to be gone."""
-        if self.receiver.sock.fileno() >= 0:
-            send(self.receiver.sock, message)
 
 
 class Spawner:
@@ -306,7 +267,7 @@ class Spawner:
 
     def _on_end(self, job: Job) -> None:
         if job.stopping and job.pidfd is not None:
-            _signal_group(job.pid, signal.SIGKILL)  # what is left of it; its number is not free yet
+            signal_group(job.pid, signal.SIGKILL)  # what is left of it; its number is not free yet
         status = children.reap(job.pid, job.pidfd)
         if status is None:
             return
@@ -362,23 +323,10 @@ class Spawner:
         if job.warm is not None:
             job.warm.signal(job, number)
         elif job.pid:
-            _signal_group(job.pid, number)
+            signal_group(job.pid, number)
 
     def _kill_late(self, now: float) -> None:
         for job in list(self._dying):
             if now >= job.kill_at:
                 job.kill_at = now + GRACE
                 self.signal(job, signal.SIGKILL)
-
-
-def _signal_group(pid: int, number: int) -> None:
-    with contextlib.suppress(ProcessLookupError, PermissionError):  # PermissionError: it runs a setuid program
-        os.killpg(pid, number)
-
-
-def base_environment(mount: schema.Cgi, environ: Mapping[bytes, bytes]) -> dict[bytes, bytes]:
-    """What all runs of a mount have: PATH, what is passed on of `environ`, and what the configuration sets."""
-    names = [b"PATH", *(name.encode() for name in mount.pass_env)]
-    found = {b"PATH": _DEFAULT_PATH, **{name: environ[name] for name in names if name in environ}}
-    configured = {name.encode(): value.encode("utf-8", "surrogateescape") for name, value in mount.env.items()}
-    return {**found, **configured}

@@ -12,17 +12,19 @@ from __future__ import annotations
 LINE = 1000  # characters of one line that are logged
 _TAIL = 2000  # bytes that are kept for an entry about a failure
 _BURST = 200  # lines at once, and ...
+_TELL = 5.0  # seconds
 _RATE = 20.0  # ... lines a second behind that, for one mount
 
 
 class Allowance:
     """How many lines one mount may have logged."""
 
-    __slots__ = ("_left", "_since", "dropped")
+    __slots__ = ("_left", "_since", "_told", "dropped")
 
     def __init__(self) -> None:
         self._left = float(_BURST)
         self._since = 0.0
+        self._told = -_TELL
         self.dropped = 0
 
     def take(self, now: float) -> bool:
@@ -35,8 +37,11 @@ class Allowance:
         self._left -= 1
         return True
 
-    def settle(self) -> int:
-        """How many lines were not logged since this was last asked, once there is room again."""
+    def settle(self, now: float) -> int:
+        """How many lines were not logged since this was last told; it is told every `_TELL` seconds at most."""
+        if not self.dropped or now - self._told < _TELL:
+            return 0
+        self._told = now
         found, self.dropped = self.dropped, 0
         return found
 

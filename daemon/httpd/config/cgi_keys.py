@@ -16,7 +16,12 @@ LIMITS = Table(
     "its processes (setrlimit(2)), `output` for what the script sends.",
     (
         Key("cpu", duration(), "(none)", "Processor time, in whole seconds; SIGXCPU, a second later SIGKILL."),
-        Key("memory", size(1024**2), "(none)", "Address space; what does not fit fails as if there were no memory."),
+        Key(
+            "memory",
+            size(1024**2, '"256MiB"'),
+            "(none)",
+            "Address space; what does not fit fails as if there were no memory.",
+        ),
         Key("files", integer(8, 1_000_000), "(that of the server's start)", "Open files."),
         Key("output", size(1), "(none)", "Bytes of an answer's body; a script that writes more is ended."),
     ),

@@ -57,7 +57,7 @@ def check_table(table: Table, values: dict[str, object], place: Place) -> Checke
                 tables[name] = found
         else:
             broken.add(name)
-            _refuse(table, name, at)
+            _refuse(table, name, at, value)
     for key in table.keys:
         if key.required and key.name not in values:
             broken.add(key.name)
@@ -85,14 +85,15 @@ def _tables(table: Table, value: object, place: Place) -> tuple[Checked, ...] | 
     return None
 
 
-def _refuse(table: Table, name: str, place: Place) -> None:
+def _refuse(table: Table, name: str, place: Place, value: object) -> None:
     if name in table.later:
         place.report(NOT_AVAILABLE)
         return
     if table is DROP_IN and name in MAIN.known():
         place.report("belongs in the main file", "an included file holds only [[vhost]] and [defaults]")
         return
-    homes = homes_of(name)
+    # The header of a table at the top, [timeout], is a slip for one of its neighbours, not for a key of that name.
+    homes = homes_of(name, keys=table is not MAIN or not isinstance(value, dict))
     hint = f"it belongs in {' or '.join(homes)}" if homes else did_you_mean(name, table.known())
     if len(homes) == 1 and homes[0].strip("[]").split(".")[-1] == name:
         hint = f"it is a table of its own: {homes[0]}"

@@ -13,16 +13,20 @@ from httpd.config.run_dir import default_run_dir, name_hash
 from httpd.config.values import absolute_path, parse_address
 
 DEFAULT_LISTEN = "127.0.0.1:8000"
+SCRIPT_FOLDERS = ("cgi-bin", "htbin")  # as http.server's --cgi has them
 
 
 def folder_config(
-    folder: str, listen: Sequence[str] = (), *, euid: int | None = None, environ: Mapping[str, str] | None = None
-) -> schema.Config:
+    folder: str, listen: Sequence[str] = (), *, cgi: bool = False, euid: int | None = None,
+    environ: Mapping[str, str] | None = None,
+) -> schema.Config:  # fmt: skip
     """One vhost without names that serves `folder` with listings, its requests logged to stdout.
 
     listen: addresses as in `server.listen`, a relative socket path from the current folder; none is
     127.0.0.1:8000.  Started as root, workers take the folder's owner, or nobody where that is root or has no
-    name.  The default of `limits.connections` is cut to what the hard limit on open files has room for.
+    name.  cgi: its folders `cgi-bin` and `htbin` hold scripts.
+
+    The default of `limits.connections` is cut to what the hard limit on open files has room for.
     ConfigErrors: bad addresses or names, with "--listen" or "FOLDER" for the key.  Whether the folder can be
     served is for `check_environment` to say.
     """
@@ -35,20 +39,37 @@ def folder_config(
     if problems:
         raise ConfigErrors(problems)
     settings = schema.Settings(listing=True)
-    mount = schema.Directory("/", "vhost[0]", settings, root)
+    user = owner_of(root) if euid == 0 else ""
+    mounts: list[schema.Directory | schema.Cgi] = [schema.Directory("/", "vhost[0]", settings, root)]
+    if cgi:
+        mounts += _scripts(root, user)
     limits = schema.Limits()
     room = max(1, room_for_connections(limits.detached))
     return schema.Config(
         path="",
         server=schema.Server(
-            listen=addresses, user=owner_of(root) if euid == 0 else "",
+            listen=addresses, user=user,
             run_dir=run_dir_of("\n".join((root, *(address.text for address in addresses))), euid, environ),
         ),
         timeouts=schema.Timeouts(),
         limits=schema.Limits(connections=min(limits.connections, room)),
         log=schema.Log(),
-        vhosts=(schema.Vhost(key="vhost[0]", settings=settings, mounts=(mount,)),),
+        vhosts=(schema.Vhost(key="vhost[0]", settings=settings, mounts=tuple(mounts)),),
     )
+
+
+def _scripts(root: str, user: str) -> list[schema.Cgi]:
+    """The mounts of its scripts, which run as `user`.  Raises ConfigErrors where there are none."""
+    folders = [name for name in SCRIPT_FOLDERS if os.path.isdir(os.path.join(root, name))]
+    if not folders:
+        hint = f"make one, and put executable files in it: mkdir {os.path.join(root, SCRIPT_FOLDERS[0])}"
+        message = f"{root!r} has no folder {' or '.join(map(repr, SCRIPT_FOLDERS))}"
+        raise ConfigErrors([ConfigError("", 0, "--cgi", message, hint)])
+    return [
+        schema.Cgi(f"/{name}", f"vhost[0].cgi[{index}]", schema.Settings(), root=os.path.join(root, name), user=user,
+                   document_root=root)
+        for index, name in enumerate(folders)
+    ]  # fmt: skip
 
 
 def current_folder() -> str:

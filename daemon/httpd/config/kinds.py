@@ -244,7 +244,7 @@ def text(noun: str, example: str, check: Callable[[str], object], *, pattern: st
     return Scalar(noun, example, parse, {"type": "string", "pattern": pattern} if pattern else {"type": "string"})
 
 
-def size(low: int = 0) -> Scalar:
+def size(low: int = 0, example: str = '"64KiB"') -> Scalar:
     def parse(value: object, folder: str) -> object:
         number = parse_size(value)
         if number < low:
@@ -253,7 +253,7 @@ def size(low: int = 0) -> Scalar:
 
     units = "^[0-9]+(\\.[0-9]+)? ?(B|kB|MB|GB|TB|KiB|MiB|GiB|TiB)$"
     numbers = {"type": "integer", "minimum": low}
-    return Scalar("a size", '"64KiB"', parse, {"anyOf": [{"type": "string", "pattern": units}, numbers]})
+    return Scalar("a size", example, parse, {"anyOf": [{"type": "string", "pattern": units}, numbers]})
 
 
 def duration(*, zero: bool = False) -> Scalar:

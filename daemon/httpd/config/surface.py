@@ -17,15 +17,18 @@ MAIN = Table("", "The main file.", (), (SERVER, TIMEOUTS, LIMITS, LOG, DEFAULTS,
 DROP_IN = Table("", "An included file.", (), (DEFAULTS, VHOST))
 
 
-def homes_of(name: str) -> list[str]:
-    """Where a key called `name` belongs, as the headers of tables; for a table's name, its own header."""
+def homes_of(name: str, *, keys: bool = True) -> list[str]:
+    """Where a key called `name` belongs, as the headers of tables; for a table's name, its own header.
+
+    keys: whether it may be a key, too, and not only a table.
+    """
     homes = []
 
     def visit(table: Table, prefix: str) -> None:
         for inner in table.tables:
             full = prefix + inner.name
             header = f"[[{full}]]" if inner.many else f"[{full}]"
-            if name == inner.name or any(name == key.name for key in inner.keys):
+            if name == inner.name or (keys and any(name == key.name for key in inner.keys)):
                 homes.append(header)
             visit(inner, full + ".")
 

@@ -8,9 +8,10 @@ Rules:
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from httpd.control.wire import USAGE, Call, Outcome
 
@@ -44,6 +45,8 @@ class Master(Protocol):
 
     def set_workers(self, count: int, reply: Reply) -> None: ...
 
+    def cgi_test(self, url: str, method: str, data: bytes, reply: Reply) -> None: ...
+
     def change_workers(self, by: int, reply: Reply) -> None: ...
 
     def upgrade(self, reply: Reply) -> None: ...
@@ -54,7 +57,8 @@ Run = Callable[[Master, dict[str, object], Reply], None]
 
 @dataclass(slots=True, frozen=True)
 class Command:
-    """`argument` names the one that the command takes on the line, `flag` its option; `seconds` bounds the wait."""
+    """`argument` names the number that the command takes on the line, `flag` its option, `more` what else it takes, as
+    argparse wants it; `seconds` bounds the wait."""
 
     name: str
     help: str
@@ -62,6 +66,7 @@ class Command:
     argument: str = ""
     flag: str = ""
     flag_help: str = ""
+    more: tuple[tuple[tuple[str, ...], dict[str, Any]], ...] = ()
     seconds: float = 60.0
 
 
@@ -71,6 +76,20 @@ def _workers(master: Master, arguments: dict[str, object], reply: Reply) -> None
         master.set_workers(count, reply)
     else:
         reply(Outcome(USAGE, "workers needs a number"))
+
+
+def _cgi_test(master: Master, arguments: dict[str, object], reply: Reply) -> None:
+    url, method, data = (arguments.get(name) for name in ("url", "method", "data"))
+    method = method or ("POST" if data is not None else "GET")
+    if not isinstance(url, str) or not isinstance(method, str) or not method.isascii() or not method.isalnum():
+        reply(Outcome(USAGE, "cgi-test needs a URL, and a method that is a word"))
+        return
+    try:
+        body = base64.b64decode(data, validate=True) if isinstance(data, str) else b""
+    except ValueError:
+        reply(Outcome(USAGE, "data is not base64"))
+        return
+    master.cgi_test(url, method, body, reply)
 
 
 def _reload(master: Master, arguments: dict[str, object], reply: Reply) -> None:
@@ -95,6 +114,11 @@ COMMANDS: dict[str, Command] = {
         Command("check", "test the configuration, also without a running server",
                 lambda master, _, reply: master.check(reply)),
         Command("reopen", "write to new log files from now on", lambda master, _, reply: master.reopen(reply)),
+        Command("cgi-test", "run a script once, and show its answer, its stderr and its time", _cgi_test, more=(
+            (("url",), {"metavar": "URL", "help": "http://example.org/cgi-bin/script?query, or the path alone"}),
+            (("-X", "--method"), {"metavar": "METHOD", "help": "default: GET, with --data POST"}),
+            (("--data",), {"metavar": "FILE", "help": "the body; - is stdin"}),
+        ), seconds=300),
         Command("workers", "have so many workers", _workers, argument="count", seconds=120),
     )
 }  # fmt: skip

@@ -13,6 +13,7 @@ Rules:
 from __future__ import annotations
 
 import argparse
+import base64
 import json
 import os
 import socket
@@ -43,6 +44,7 @@ from httpd.control.wire import (
 from httpd.worker import checker
 
 _DEFAULT_CONFIG = "/etc/httpd/httpd.toml"
+_LARGEST = 512 * 1024  # bytes of a test's body
 _POLL = 0.05  # seconds between two looks for a server that restarts
 _COME_BACK = 30.0  # seconds that the new program may take to serve
 
@@ -79,6 +81,8 @@ def _parser() -> argparse.ArgumentParser:
             sub.add_argument(command.argument, type=int, metavar="N")
         if command.flag:
             sub.add_argument(f"--{command.flag}", action="store_true", help=command.flag_help)
+        for names, options in command.more:
+            sub.add_argument(*names, **options)
     return parser
 
 
@@ -113,6 +117,11 @@ def _run(options: argparse.Namespace, command: Command) -> Outcome:
         lines = [*(str(problem) for problem in errors.problems), "the server can be named by --run-dir instead"]
         return Outcome(USAGE, "\n".join(lines))
     given = {name: getattr(options, name) for name in (command.argument, command.flag) if name}
+    if command.name == "cgi-test":
+        try:
+            given = {"url": options.url, "method": options.method, "data": _body(options.data)}
+        except (OSError, ValueError) as error:
+            return Outcome(USAGE, f"{options.data}: {getattr(error, 'strerror', None) or error}")
     seconds = options.timeout if options.timeout is not None else command.seconds
     until = time.monotonic() + seconds
     path = run_dir / "control.sock"
@@ -121,6 +130,17 @@ def _run(options: argparse.Namespace, command: Command) -> Outcome:
         path = Path(str(outcome.data.get("run_dir", run_dir))) / "control.sock"
         return _await_restart(path, time.monotonic() + _COME_BACK)
     return outcome
+
+
+def _body(name: str | None) -> str | None:
+    """What a file holds, as it travels.  Raises OSError, ValueError."""
+    if name is None:
+        return None
+    with open(sys.stdin.fileno() if name == "-" else name, "rb", closefd=name != "-") as file:
+        data = file.read(_LARGEST + 1)
+    if len(data) > _LARGEST:
+        raise ValueError(f"more than {_LARGEST} bytes, which is too much for a test")
+    return base64.b64encode(data).decode("ascii")
 
 
 def _check(path: str) -> Outcome:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field
 
-REQUEST_LIMIT = 16 * 1024  # bytes
+REQUEST_LIMIT = 1024 * 1024  # bytes; a call may carry the body of a request
 OUTCOME_LIMIT = 4 * 1024 * 1024  # bytes
 
 DONE, REFUSED, USAGE, NOT_RUNNING, NO_PERMISSION, TIMED_OUT, ROLLED_BACK = range(7)  # exit codes of httpd-ctl

@@ -21,9 +21,10 @@ from httpd.master.children import GRACE_SECONDS, IN_OFFICE, Action, Child, Event
 from httpd.master.generations import Generation, Stage
 from httpd.master.launching import Launching
 from httpd.master.losses import End, Losses
+from httpd.master.probing import Probing
 from httpd.master.recycling import Recycling
 from httpd.master.revival import restore_paths, revive
-from httpd.master.spawning import Spawner, last_words, release
+from httpd.master.spawning import Spawner, log_last_words, release
 from httpd.master.watch import Watch
 from httpd.system import children, pairs
 from httpd.system.poller import IN, Poller
@@ -52,6 +53,7 @@ class Crew:
         self._errors = errors
         self._spawner = spawner
         self.launching = launching
+        self.probing = Probing()
         self._watch = Watch(poller, handlers, errors, self._hangs)
         self.generations: list[Generation] = []
         self.observer: Observer | None = None
@@ -96,19 +98,6 @@ class Crew:
         self._poller.unregister(fd)
         return True
 
-    def resize(self, generation: Generation, count: int) -> list[Child]:
-        """Have `count` slots; returns the workers that have to go."""
-        going = generation.slots[count:]
-        del generation.slots[count:]
-        generation.slots += [Slot(number) for number in range(len(generation.slots), count)]
-        leaving = [slot.child for slot in going if slot.child is not None]
-        generation.extra += leaving
-        leaving += [slot.replacing for slot in going if slot.replacing is not None]  # these have no place already
-        for child in leaving:
-            self.apply(generation, child, Event.DRAIN)
-        self.fill(generation)
-        return leaving
-
     # What workers say
 
     def _on_message(self, generation: Generation, child: Child) -> None:
@@ -145,8 +134,8 @@ class Crew:
                 self._watch.attend(time.monotonic())
             case {"event": "listener"}:
                 revive(generation.listeners, self._errors)
-            case {"event": "launcher", "what": "silent"}:
-                self.launching.suspect()
+            case {"event": "probed" | "launcher"}:
+                self._heed_about_scripts(child, message)
             case {"event": "bind"}:
                 scripts.bind(self.generations, generation, child, message, self._errors)
             case {"event": "finished", "code": int() as code} if generation.config.script and child.state in IN_OFFICE:
@@ -155,6 +144,12 @@ class Crew:
                 self._errors.warning("worker was told to end from outside", worker=child.pid, slot=child.slot)
                 self._recycling.replace(generation, child, "told to end from outside")
                 self.apply(generation, child, Event.DRAIN)
+
+    def _heed_about_scripts(self, child: Child, message: Mapping[str, object]) -> None:
+        if message["event"] == "probed":
+            self.probing.heed(child, message)
+        elif message.get("what") == "silent":
+            self.launching.suspect()
 
     # What the master tells them
 
@@ -263,7 +258,7 @@ class Crew:
         """
         self.strays -= {pid for pid in self.strays if children.reap(pid, None) is not None}  # others add to this set
         self.launching.reap()
-        known = {*self.strays, self.launching.pid}
+        known = self.strays | self.launching.pids
         for generation in self.generations:
             for child in list(generation.children):
                 known.add(child.pid)
@@ -282,15 +277,10 @@ class Crew:
         child.apply(Event.EXIT, time.monotonic(), 0.0)
         if child.pidfd is not None:
             self._forget(child.pidfd)
-        self._log_last_words(child)
+        log_last_words(child, self._errors)
         release(child)
         generation.give_board(child.board)
         self._bury(generation, child, was, self.losses.judge(child, was, status), status.code)
-
-    def _log_last_words(self, child: Child) -> None:
-        words = last_words(child)
-        if words:
-            self._errors.error(f"where worker {child.pid} stood\n{words}")
 
     def _bury(self, generation: Generation, child: Child, was: State, end: End, code: int | None) -> None:
         if child in generation.extra:
@@ -328,11 +318,12 @@ class Crew:
         for generation in self.generations:
             if generation.stage in _FILLED:
                 due += [slot.next_start for slot in generation.slots if slot.child is None]
-        return min([*due, self._watch.due, self.launching.deadline])
+        return min([*due, self._watch.due, self.launching.deadline, self.probing.deadline])
 
     def tick(self, now: float) -> None:
         """Deadlines that have passed, slots that may be filled, signs of life."""
         self.launching.tick(now, self.generations)
+        self.probing.tick(now)
         for generation in list(self.generations):
             for child in list(generation.children):
                 if now >= child.deadline:

@@ -1,4 +1,4 @@
-"""The launcher of scripts, as the master sees it: started when the first configuration has scripts, told which, watched,
+"""The launcher of scripts, as the master sees it: started when a configuration first has scripts, told which, watched,
 replaced, and ended last.
 
 Rules:
@@ -146,9 +146,9 @@ class Launching:
             self._answer_by = _NEVER
 
     @property
-    def pid(self) -> int:
-        """The process; 0 for none."""
-        return self._pid
+    def pids(self) -> set[int]:
+        """The process, if there is one."""
+        return {self._pid} if self._pid else set()
 
     def reap(self) -> None:
         """See whether it has ended, and have another started."""
@@ -194,7 +194,8 @@ class Launching:
         """What is due."""
         if now >= self._answer_by or now >= self._end_by:
             if self._pid:
-                self._errors.error("the launcher of scripts does not " + ("end" if self._ending else "answer") + ": killed")
+                what = "end" if self._ending else "answer"
+                self._errors.error(f"the launcher of scripts does not {what}: killed")
                 children.kill(self._pid, self._pidfd, signal.SIGKILL)
             self._answer_by = self._end_by = _NEVER
         if now >= self._start_at:

@@ -14,6 +14,7 @@ import contextlib
 import os
 from collections.abc import Callable
 
+from httpd.logs.errors import ErrorLog
 from httpd.master.children import Child, Slot
 from httpd.master.generations import Generation
 from httpd.master.launching import Launching
@@ -74,6 +75,13 @@ def last_words(child: Child) -> str:
         return os.read(child.dump, _DUMP_LIMIT).decode("utf-8", "replace").rstrip("\n")
     except OSError:  # nothing is there
         return ""
+
+
+def log_last_words(child: Child, errors: ErrorLog) -> None:
+    """The same, for whoever has to find out why it went."""
+    words = last_words(child)
+    if words:
+        errors.error(f"where worker {child.pid} stood\n{words}")
 
 
 def release(child: Child) -> None:

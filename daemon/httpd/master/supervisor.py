@@ -30,6 +30,7 @@ from httpd.master.launching import Launching
 from httpd.master.listeners import Listener
 from httpd.master.reloads import Reloads
 from httpd.master.reopening import Reopening
+from httpd.master.resizing import Resizing
 from httpd.master.spawning import Spawner
 from httpd.master.transition import Failure
 from httpd.master.waits import Waits
@@ -42,7 +43,6 @@ from httpd.worker import checker
 EXIT_OK, EXIT_UNAVAILABLE, EXIT_DEFECT, EXIT_NO_PERMISSION = 0, 69, 70, 77
 _FLUSH_AGAIN = 0.2  # seconds until a full error log is tried again
 _TELL_AGAIN = 2.0  # seconds until it is tried again to say that lines were lost
-_RESIZE_SECONDS = 90.0
 _LONGEST_SLEEP = 5.0  # seconds while anything is due: so it is known how long the loop stood still, give or take that
 _STALL = 1.0  # seconds; who is late by more did not run
 _LOOK_SECONDS = 2.0  # between two looks for the paths of unix sockets
@@ -95,6 +95,7 @@ class Supervisor:
         self._since, self._born = time.time(), time.monotonic()
         self._waits = Waits()
         self._reopening = Reopening(self.crew, self.errors, self._poller, self._handlers, self._waits, self._reopened)
+        self._resizing = Resizing(self.crew, self.reloads, self.errors, self._waits)
         self._start_until = time.monotonic() + patience
         self._start_again = _NEVER
         self.ending = Ending(self.crew, self.reloads, self._waits, notifier, self.errors, str(run_dir.path))
@@ -309,25 +310,17 @@ class Supervisor:
         if self.reloads.active is not None:
             self._writer.reopen(self.reloads.active.errors.fd)
 
+    def cgi_test(self, url: str, method: str, data: bytes, reply: Reply) -> None:
+        """Have a worker run a script once."""
+        self.crew.probing.ask(self.reloads.active, url, method, data, reply)
+
     def change_workers(self, by: int, reply: Reply) -> None:
         """TTIN, TTOU."""
-        self.set_workers(len(self.reloads.active.slots) + by if self.reloads.active is not None else 0, reply)
+        self._resizing.change(by, reply, stopping=self.ending.stopping)
 
     def set_workers(self, count: int, reply: Reply) -> None:
         """Have `count` workers in the active generation."""
-        generation = self.reloads.active
-        refusal = ""
-        if generation is None or self.ending.stopping or self.reloads.busy:
-            refusal = "not now: the server starts, reloads or stops"
-        elif not 1 <= count <= generation.config.server.max_workers:
-            refusal = f"{count} workers: must be 1 to server.max_workers ({generation.config.server.max_workers})"
-        if refusal or generation is None:
-            self.errors.warning("worker count not changed", reason=refusal)
-            reply(Outcome(REFUSED, refusal))
-            return
-        self.errors.notice("worker count", workers=count)
-        leaving = self.crew.resize(generation, count)
-        self._waits.add(lambda: report.settled(generation, count, leaving), reply, time.monotonic() + _RESIZE_SECONDS)
+        self._resizing.set(count, reply, stopping=self.ending.stopping)
 
     def upgrade(self, reply: Reply) -> None:
         """USR2."""

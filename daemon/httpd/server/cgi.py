@@ -1,20 +1,16 @@
 """`CGIHTTPRequestHandler`: which requests are for scripts, and whether there is a script to run.
 
-The class is gone from Python 3.15; this one stays.  What runs a script is another module's business: `run_script`.
+The class is gone from Python 3.15; this one stays.  Running a script is another module's business: `run_cgi`.
 """
 
 from __future__ import annotations
 
 import os
 import urllib.parse
-from collections.abc import Callable
 from http import HTTPStatus
 from typing import Any
 
 from httpd.server.simple import SimpleHTTPRequestHandler
-
-# run_script(handler, path of the script in the URL, its file, the rest of the path, the query): answers.
-run_script: Callable[[Any, str, str, str, str], None] | None = None
 
 nobody: int | None = None
 
@@ -25,6 +21,7 @@ class CGIHTTPRequestHandler(SimpleHTTPRequestHandler):
     cgi_directories = ["/cgi-bin", "/htbin"]  # noqa: RUF012 - appended to at run time by some
     have_fork = hasattr(os, "fork")
     rbufsize = 0
+    cgi_timeout: float | None = 60.0  # seconds that a script may write nothing; None: as long as it likes
 
     cgi_info: tuple[str, str]
 
@@ -73,9 +70,9 @@ class CGIHTTPRequestHandler(SimpleHTTPRequestHandler):
             self.send_error(HTTPStatus.FORBIDDEN, f"CGI script is not a plain file ({script!r})")
         elif (self.have_fork or not self.is_python(script)) and not self.is_executable(file):
             self.send_error(HTTPStatus.FORBIDDEN, f"CGI script is not executable ({script!r})")
-        elif run_script is None:
-            self.send_error(HTTPStatus.NOT_IMPLEMENTED, "CGI scripts can't be run by this version")
         else:
+            from httpd.server.run_cgi import run_script  # of no use to those who serve files
+
             run_script(self, script, file, rest, query)
 
     def _find_script(self) -> tuple[str, str, str]:

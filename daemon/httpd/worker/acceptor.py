@@ -37,16 +37,16 @@ class Acceptor:
         self.address = address
         self.sock = sock
         self._context = context
-        self._tables = tables
+        self.tables = tables
         self._fd = sock.fileno()
         self._share = share
         self._listening = False
         self._resume_at = _NEVER
-        self._port = address.port if address.kind == "unix" else sock.getsockname()[1]
+        self.port = address.port if address.kind == "unix" else sock.getsockname()[1]
 
     def successor(self, sock: socket.socket) -> Acceptor:
         """The same for another socket of the same address."""
-        return Acceptor(self._context, sock, self.address, self._tables, self._share)
+        return Acceptor(self._context, sock, self.address, self.tables, self._share)
 
     def start(self) -> None:
         """Begin to wait for connections, if it does not do so already."""
@@ -99,7 +99,7 @@ class Acceptor:
         context.accepted += 1
         os.set_blocking(fd, False)
         client, address = (peer[0].encode(), peer) if isinstance(peer, tuple) else (b"unix:", ("", 0))
-        self._begin(PlainConnection(context, fd, client, self._port, self._tables, address))
+        self._begin(PlainConnection(context, fd, client, self.port, self.tables, address))
         return True
 
     def _begin(self, connection: PlainConnection) -> None:

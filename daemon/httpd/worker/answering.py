@@ -86,8 +86,9 @@ class AnsweringConnection(Connection):
             self._close = True  # the rest of a body that the handler was to read
         if writer.dropped:
             errors.limited(f"long {key}", 60).warning(
-                f"{exchange.mount.noun} wrote more than its Content-Length", mount=key, request=exchange.line, bytes=writer.dropped
-            )
+                f"{exchange.mount.noun} wrote more than its Content-Length", mount=key, request=exchange.line,
+                bytes=writer.dropped,
+            )  # fmt: skip
         if not whole:
             exchange.cut = True
             if exchange.failure is None:

@@ -44,6 +44,7 @@ from httpd.worker.runs import State
 
 if TYPE_CHECKING:
     from httpd.worker.runs import ScriptRun
+    from httpd.worker.script_answer import ScriptAnswer
 
 _PATIENCE = 2.0  # seconds that a run waits for a door, or for a first word behind it
 _TICK = 0.1  # seconds between two looks at what runs
@@ -69,7 +70,7 @@ class Scripts:
         self.context = context
         self.null = os.open(os.devnull, os.O_RDONLY)
         self.active: set[ScriptRun] = set()
-        self.held: list[ScriptRun] = []  # whose first output waits for its end, or for more
+        self.held: list[ScriptAnswer] = []  # that wait for their end, or for more
         self._tell_master = tell_master
         self._doors: dict[str, Spawning] = {}
         self._waiting: dict[str, list[ScriptRun]] = {}  # for a door, by mount
@@ -266,18 +267,18 @@ class Scripts:
 
     def tend(self, now: float) -> float:
         """Seconds until `look` has something to do."""
-        due = min([self._next_look, *(run.hold_until for run in self.held)])
+        due = min([self._next_look, *(answer.hold_until for answer in self.held)])
         return _NEVER if due == _NEVER else max(0.0, due - now)
 
     def look(self, now: float) -> None:
         """Deadlines, and output that has been held for long enough."""
         held, self.held = self.held, []
-        for run in held:
-            if run.holds:
-                if now >= run.hold_until:
-                    run.release()
+        for answer in held:
+            if answer.holds:
+                if now >= answer.hold_until:
+                    answer.release()
                 else:
-                    self.held.append(run)
+                    self.held.append(answer)
         if now >= self._next_look:
             for run in list(self.active):
                 run.look(now)

@@ -25,11 +25,6 @@ from typing import TYPE_CHECKING
 
 from httpd.config import schema
 from httpd.content.sites import build
-from httpd.logs.access import compile_format
-from httpd.logs.access_log import AccessLog
-from httpd.logs.errors import ErrorLog
-from httpd.logs.sink import Sink
-from httpd.logs.targets import Kind
 from httpd.system import detach, limits, pairs, privileges, signals
 from httpd.system.poller import EDGE, IN, make_poller
 from httpd.system.title import set_title
@@ -39,8 +34,10 @@ from httpd.worker.context import Context
 from httpd.worker.doors import Scripts
 from httpd.worker.hosting import Hosting
 from httpd.worker.imports import LoadError
+from httpd.worker.logs import Logs
 from httpd.worker.loop import Loop
 from httpd.worker.order import Order, keep_only
+from httpd.worker.probe import Probe
 from httpd.worker.shares import Share
 
 if TYPE_CHECKING:
@@ -52,7 +49,6 @@ _SPARE_FDS = 64  # beside the connections: listeners, logs, files on their way
 _FDS_PER_CONNECTION = 2  # the socket, and a file that is being sent
 _FDS_PER_RUN = 4  # of a script: its output, its stderr, its body
 _ANSWER = 5.0  # seconds that the master has to answer
-_LOG_FLUSH = 2.0  # seconds that the last log lines may take
 
 
 def work(order: Order) -> None:
@@ -90,19 +86,15 @@ class _Worker:
         self._wakeup = signals.Wakeup()
         self._wakeup.install(("TERM", "ALRM"))
         self._leaving = False  # told by TERM to end
-        tag = f"worker {order.slot} gen {order.generation} pid {os.getpid()}"
-        self._error_sink = Sink(order.errors, on_recover=self._on_recover)
-        self._errors = ErrorLog(self._error_sink.write, config.log.level, tag)
+        name = f"worker {order.slot} gen {order.generation}"
+        self._logs = Logs(config.log, order.errors, name, lambda: self._tell({"event": "reopened"}))
+        self._errors = self._logs.errors
         if order.identity is not None:
             privileges.drop(order.identity)
-        self._sinks = {
-            spec: Sink(target, on_recover=self._on_recover, collect=0) for spec, target in order.targets.items()
-            if target.kind is not Kind.NONE
-        }  # fmt: skip
+        self._logs.open(order.targets)
         self._context = context = Context(config, make_poller(), self._errors, self._listener_lost)
-        self._form = compile_format(config.log.format)
-        self._logs = {spec: AccessLog(self._form, sink.write, context.dirty) for spec, sink in self._sinks.items()}
-        context.log = self._logs.get(config.log.access)
+        self._logs.make_access_logs(context.dirty)
+        context.log = self._logs.main
         self._acceptors = self._make_acceptors()
         presence = order.scoreboard.presence(order.board)
         self._loop = Loop(context, self._acceptors, self._report, presence, self._rouse)
@@ -114,8 +106,6 @@ class _Worker:
             os.register_at_fork(after_in_child=self._leave_to_parent)
             bell = context.dispatch.bell
             context.watch(bell.fd, bell.mask, 0, lambda mask: bell.hear())
-        self._reopening = 0
-        self._reopening_lock = threading.Lock()
 
     def _leave_to_parent(self) -> None:
         """A handler has forked: what this process is told by, and listens on, is not the child's."""
@@ -130,7 +120,7 @@ class _Worker:
         if order.config.script is not None:
             return []  # it brings its own
         hosting = Hosting(self._context, order.config, order.listeners, self._run_scripts)
-        tables = build(order.config, hosting.kinds, self._log_of)
+        tables = build(order.config, hosting.kinds, self._logs.of)
         hosting.check()
         share = Share(order.shares, order.slot)
         return [
@@ -151,12 +141,7 @@ class _Worker:
 
         order = self._order
         return host_script(script, self._context, order.config, order.listeners, Share(order.shares, order.slot),
-                           self._acceptors, self._logs.get(order.config.log.access), self._tell,
-                           self._flush_errors)  # fmt: skip
-
-    def _log_of(self, settings: schema.Settings) -> AccessLog | None:
-        spec = self._order.config.log.access if settings.access_log is None else settings.access_log
-        return self._logs.get(spec)
+                           self._acceptors, self._logs.main, self._tell, self._logs.flush_errors)  # fmt: skip
 
     def _watch(self, fd: int, handler: Callable[[int], None]) -> None:
         self._context.watch(fd, IN, 0, handler)
@@ -189,7 +174,7 @@ class _Worker:
             code = EXIT_OK
         except Exception as error:
             self._errors.error("defect in the loop", exception=error)
-            self._flush_errors()
+            self._logs.flush_errors()
         os._exit(code)
 
     def _end(self) -> None:
@@ -202,15 +187,7 @@ class _Worker:
         cut = self._loop.close_all()
         if cut:
             self._errors.notice("time is over: requests were cut off", connections=cut)
-        until = time.monotonic() + _LOG_FLUSH
-        for spec, sink in self._sinks.items():
-            if not sink.flush(until):
-                self._errors.error("log lines are lost: their target took none of them to the end", target=spec,
-                                   lines=sink.unwritten())  # fmt: skip
-        self._flush_errors()
-
-    def _flush_errors(self) -> None:
-        self._error_sink.flush(time.monotonic() + _LOG_FLUSH)
+        self._logs.finish()
 
     def _begin_to_accept(self) -> None:
         for acceptor in self._acceptors:
@@ -250,8 +227,8 @@ class _Worker:
                 self._listen_anew(text, fds[0])
             case {"do": "bound"} if self._script is not None:
                 self._script.bound(message, fds)
-            case {"do": "launcher"} if len(fds) == 1 and isinstance(self._context.scripts, Scripts):
-                self._context.scripts.adopt(socket.socket(fileno=fds[0]))
+            case {"do": "launcher" | "cgi-test"} if len(fds) == 1 and isinstance(self._context.scripts, Scripts):
+                self._obey_for_scripts(self._context.scripts, message, fds[0])
             case {"do": "standby", "keep": list() as keep}:
                 self._stand_by(frozenset(str(text) for text in keep))
             case {"do": "resume"}:
@@ -261,11 +238,26 @@ class _Worker:
             case {"do": "stop"}:
                 self._loop.stop()
             case {"do": "reopen", "targets": list() as specs} if len(specs) == len(fds):
-                self._reopen(specs, fds)
+                self._loop.hand_on_logs()
+                self._logs.reopen([str(spec) for spec in specs], fds)
             case _:
                 for fd in fds:
                     os.close(fd)
                 self._errors.error("unknown message from the master", message=str(message))
+
+    def _obey_for_scripts(self, scripts: Scripts, message: Mapping[str, object], fd: int) -> None:
+        match message:
+            case {"do": "launcher"}:
+                scripts.adopt(socket.socket(fileno=fd))
+            case {"do": "cgi-test", "ask": int() as ask, "url": str() as url, "method": str() as method}:
+                self._probe(scripts, ask, url, method, fd)
+
+    def _probe(self, scripts: Scripts, ask: int, url: str, method: str, body: int) -> None:
+        probe = Probe(scripts, lambda report: self._tell({"event": "probed", "ask": ask, "report": report}))
+        tables = [(acceptor.address, acceptor.port, acceptor.tables) for acceptor in self._acceptors]
+        refusal = probe.begin(tables, url, method, body)
+        if refusal:
+            self._tell({"event": "probed", "ask": ask, "refusal": refusal[:1000]})
 
     def _stand_by(self, keep: frozenset[str]) -> None:
         self._order.shares.leave(self._order.slot)
@@ -299,24 +291,6 @@ class _Worker:
         self._loop.drain(seconds, lambda acceptor: acceptor.address.text in texts)
         self._tell({"event": "standing"})
 
-    def _reopen(self, specs: list[str], fds: list[int]) -> None:
-        """Swap log files; the master hears of it when all sinks have written what they held before."""
-        self._loop.hand_on_logs()
-        self._reopening = len(fds)
-        for spec, fd in zip(specs, fds, strict=True):
-            sink = self._error_sink if spec == "error" else self._sinks[spec.removeprefix("access:")]
-            sink.reopen(fd, self._reopened)
-        if not fds:
-            self._tell({"event": "reopened"})
-
-    def _reopened(self) -> None:
-        # In the thread of some sink: the last one reports.
-        with self._reopening_lock:
-            self._reopening -= 1
-            last = self._reopening == 0
-        if last:
-            self._tell({"event": "reopened"})
-
     def _on_bell(self, mask: int) -> None:
         for acceptor in self._acceptors:
             acceptor.look_again()
@@ -338,10 +312,8 @@ class _Worker:
 
     def _report(self) -> None:
         context = self._context
-        dropped = 0
-        for sink in self._sinks.values():
-            dropped += sink.dropped
-        figures = (context.requests, len(context.connections), context.accepted, dropped, int(context.now * 1e9))
+        figures = (context.requests, len(context.connections), context.accepted, self._logs.dropped,
+                   int(context.now * 1e9))  # fmt: skip
         self._order.scoreboard.write(self._order.board, figures)
         if not context.draining:
             self._order.shares.note(self._order.slot, len(context.connections))
@@ -354,6 +326,3 @@ class _Worker:
 
     def _listener_lost(self) -> None:
         self._tell({"event": "listener"})
-
-    def _on_recover(self, lines: int) -> None:
-        self._errors.warning("log lines were lost", lines=lines)

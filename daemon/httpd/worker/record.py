@@ -21,8 +21,8 @@ class Record:
     Without a parsed head `request` is None and `request_line` what came instead."""
 
     __slots__ = (
-        "client", "duration", "fields", "keepalive", "original", "port", "request", "request_line", "response_fields", "sent",
-        "site", "started", "status", "user", "wire",
+        "client", "duration", "fields", "keepalive", "original", "port", "request", "request_line", "response_fields",
+        "sent", "site", "started", "status", "user", "wire",
     )  # fmt: skip
 
     def __init__(self, client: bytes, port: int) -> None:

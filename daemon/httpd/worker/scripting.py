@@ -25,10 +25,28 @@ from httpd.worker.doors import Scripts
 from httpd.worker.handling import HandlingConnection
 from httpd.worker.runs import ScriptRun
 from httpd.worker.script_mount import ScriptMount
+from httpd.worker.script_stdin import body_in, reopened
 
 _SOFTWARE = b"httpd/" + __version__.encode()
 _REDIRECTS = 10  # local ones for one request
 _NOT_PASSED_ON = (b"content-length", b"content-type", b"transfer-encoding", b"expect")
+
+
+def environment_for(
+    request: Request, mount: ScriptMount, found: Found, length: int | None, client: tuple[bytes, int],
+    address: tuple[str, int],
+) -> tuple[dict[bytes, bytes], list[bytes]]:  # fmt: skip
+    """The meta-variables and the command line of a run; `client` and `address`, ours, are addresses with ports."""
+    script = mount.mount
+    name = f"[{address[0]}]" if ":" in address[0] else address[0]
+    facts = meta.Facts(
+        found.name, found.info, found.file, os.fsencode(script.document_root),
+        context_prefix=mount.prefix, context_root=os.fsencode(script.folder),
+        remote_addr=client[0], remote_port=client[1],
+        server_addr=address[0].encode(), server_name=name.encode(), server_port=address[1], software=_SOFTWARE,
+        length=length, authorization=script.pass_authorization,
+    )  # fmt: skip
+    return meta.variables(request, facts), meta.words(request.method, request.query)
 
 
 class ScriptExchange(Exchange):
@@ -86,8 +104,10 @@ class ScriptingConnection(HandlingConnection):
         exchange = ScriptExchange(scripts, mount, request)
         try:
             stdin, length = self._stdin(request, scripts)
-            environment = meta.variables(request, self._facts(request, mount, found, length))
-            words = meta.words(request.method, request.query)
+            local = self._socket().getsockname()
+            address = (local[0], self._port) if isinstance(local, tuple) else ("", 0)
+            client = (self._client, self._peer[1] if len(self._peer) > 1 else 0)
+            environment, words = environment_for(request, mount, found, length, client, address)
             run = ScriptRun(scripts, mount, found, exchange, environment, words, stdin)
         except OSError as error:
             self._context.errors.limited("script", 10).error("a script can't be run", script=found.file,
@@ -115,23 +135,10 @@ class ScriptingConnection(HandlingConnection):
             return scripts.null, None if none else 0
         _, body, file, _ = store.finish()
         if file is None:
-            return _pipe(body), store.size
+            return body_in(body), store.size
         with file:
             file.flush()
-            return os.open(f"/dev/fd/{file.fileno()}", os.O_RDONLY), store.size
-
-    def _facts(self, request: Request, mount: ScriptMount, found: Found, length: int | None) -> meta.Facts:
-        script = mount.mount
-        local = self._socket().getsockname()
-        address, port = (local[0], self._port) if isinstance(local, tuple) else ("", 0)
-        shown = f"[{address}]" if ":" in address else address
-        return meta.Facts(
-            found.name, found.info, found.file, os.fsencode(script.document_root),
-            context_prefix=mount.prefix, context_root=os.fsencode(script.folder),
-            remote_addr=self._client, remote_port=self._peer[1] if len(self._peer) > 1 else 0,
-            server_addr=address.encode(), server_name=shown.encode(), server_port=port, software=_SOFTWARE,
-            length=length, authorization=script.pass_authorization,
-        )  # fmt: skip
+            return reopened(file.fileno()), store.size
 
     def redirect(self, exchange: ScriptExchange, target: bytes) -> None:
         """A local redirect (RFC 3875 6.2.2): answer as if the client had asked for `target`."""
@@ -171,28 +178,3 @@ def _redirected(request: Request, target: bytes) -> Request:
     made.lines = [pair for pair in request.lines if pair[0].lower() not in _NOT_PASSED_ON]
     made.length, made.expect = 0, False
     return made
-
-
-def _pipe(body: bytes) -> int:
-    """A pipe that is full of `body` and has no other end; a file where that is more than it holds."""
-    reader, writer = os.pipe()
-    try:
-        os.set_blocking(writer, False)
-        if not body or os.write(writer, body) == len(body):
-            return reader
-    except BlockingIOError:
-        pass
-    finally:
-        os.close(writer)
-    os.close(reader)
-    return _file(body)
-
-
-def _file(body: bytes) -> int:
-    import tempfile
-
-    with tempfile.TemporaryFile(prefix="httpd-body-") as file:
-        file.write(body)
-        file.flush()
-        return os.open(f"/dev/fd/{file.fileno()}", os.O_RDONLY)
-

@@ -10,8 +10,8 @@ from httpd.config import schema
 from httpd.config.errors import NOT_AVAILABLE, ConfigError
 from httpd.config.kinds import INVALID
 from httpd.config.place import Place, Source
-from httpd.config.surface import DROP_IN, MAIN, homes_of
 from httpd.config.settings_keys import SETTINGS, SETTINGS_LATER
+from httpd.config.surface import DROP_IN, MAIN, homes_of
 
 TABLES = {table.name: table for table in MAIN.tables}
 PAIRS = [
@@ -25,8 +25,9 @@ LATER = {
     "server": ("preload",),
     "limits": ("connections_per_client",),
     "defaults": SETTINGS_LATER,
-    "vhost": ("cgi", *SETTINGS_LATER),
+    "vhost": SETTINGS_LATER,
 }
+MOUNTS = ("[[vhost.directory]]", "[[vhost.cgi]]", "[[vhost.handler]]", "[[vhost.redirect]]")
 OTHERS = {"server": {"listen", "run_dir"}}  # their defaults are made by `load`
 
 
@@ -50,6 +51,20 @@ def test_defaults_are_those_of_the_schema(name, struct, extra):
         result, problems = read(key.kind, tomli.loads(f"value = {key.default}")["value"])
         assert not problems
         assert result == getattr(defaults, key.name), key.name
+
+
+def test_scripts_have_the_keys_and_defaults_of_the_schema():
+    (table,) = (inner for inner in TABLES["vhost"].tables if inner.name == "cgi")
+    own = {key.name: key for key in table.keys if key not in SETTINGS}
+    # `document_root` is the vhost's root, which has a key there.
+    assert own.keys() | {"limits"} == {*schema.Cgi.__struct_fields__} - {"key", "settings", "document_root"}
+    assert [name for name, key in own.items() if key.required] == ["path"]
+    (limits,) = table.tables
+    assert [key.name for key in limits.keys] == [*schema.ScriptLimits.__struct_fields__]
+    defaults = schema.Cgi("/", "", schema.Settings())
+    for name, key in own.items():
+        if not key.default.startswith("("):
+            assert read(key.kind, tomli.loads(f"value = {key.default}")["value"]) == (getattr(defaults, name), []), name
 
 
 def test_a_handler_has_the_keys_and_defaults_of_the_schema():
@@ -121,7 +136,7 @@ def test_drop_ins_hold_vhosts_and_defaults():
         ("timeouts", ["[timeouts]"]),
         ("directory", ["[[vhost.directory]]"]),
         ("head", ["[timeouts]", "[limits]"]),
-        ("listing", ["[defaults]", "[[vhost]]", "[[vhost.directory]]", "[[vhost.handler]]", "[[vhost.redirect]]"]),
+        ("listing", ["[defaults]", "[[vhost]]", *MOUNTS]),
         ("nothing", []),
     ],
 )

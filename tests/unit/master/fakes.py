@@ -22,6 +22,7 @@ from httpd.master import watch as watch_module
 from httpd.master.children import Child, Slot, State
 from httpd.master.crew import Crew
 from httpd.master.generations import Generation
+from httpd.master.launching import Launching
 from httpd.system import pairs
 from httpd.system.children import ExitStatus
 from httpd.system.poller import make_poller
@@ -200,7 +201,8 @@ class World:
         self.handlers: dict[int, Callable[[int], None]] = {}
         self.workers: list[Worker] = []
         self.spawner = Spawner(self)
-        self.crew = Crew(self.poller, self.handlers, self.errors, self.spawner)  # type: ignore[arg-type]
+        launching = Launching(self.poller, self.handlers, self.errors, lambda: None)
+        self.crew = Crew(self.poller, self.handlers, self.errors, self.spawner, launching)  # type: ignore[arg-type]
         self.observer = Observer()
         self.crew.observer = self.observer
         self.tick: Callable[[float], None] = self.crew.tick

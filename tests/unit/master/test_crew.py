@@ -15,6 +15,7 @@ from httpd.config import schema
 from httpd.config.schema import Server, Timeouts
 from httpd.master.children import GRACE_SECONDS, KILL_SECONDS, LONG_LIFE, Event, State
 from httpd.master.generations import Generation, Stage, handed_over
+from httpd.master.resizing import resize
 from httpd.system import pairs
 from httpd.system.children import ExitStatus
 from unit.master.fakes import Worker, World, make_world
@@ -450,13 +451,13 @@ def test_a_worker_told_to_end_from_outside_has_a_successor_at_once(world: World,
 
 def test_resize(world: World, staffed: Staffed) -> None:
     generation = staffed(2)
-    assert world.crew.resize(generation, 4) == []
+    assert resize(world.crew, generation, 4) == []
     assert [slot.number for slot in generation.slots] == [0, 1, 2, 3]
     for slot in (2, 3):
         world.at(slot).ready()
     assert generation.serving() == 4
     last = [world.at(slot) for slot in (1, 2, 3)]
-    assert world.crew.resize(generation, 1) == [worker.child for worker in last]
+    assert resize(world.crew, generation, 1) == [worker.child for worker in last]
     assert all(worker.child.state is State.DRAINING for worker in last)
     for worker in last:
         worker.end(0)
@@ -471,7 +472,7 @@ def test_resize_in_the_middle_of_a_recycling(world: World, staffed: Staffed) -> 
     old = world.at(1)
     old.say("recycle", reason="max_memory")
     new = world.at(1)
-    leaving = world.crew.resize(generation, 1)
+    leaving = resize(world.crew, generation, 1)
     assert set(leaving) == {old.child, new.child}
     assert old.child.state is new.child.state is State.DRAINING
     assert sorted(generation.extra, key=lambda child: child.pid) == [old.child, new.child]
@@ -625,7 +626,7 @@ def test_a_worker_that_hangs(world: World, staffed: Staffed) -> None:
 def test_a_stall_of_the_master_puts_everything_off(world: World, staffed: Staffed) -> None:
     generation = staffed(2, heartbeat=10.0, drain=30.0)
     serving, leaving = world.at(0), world.at(1)
-    world.crew.resize(generation, 1)
+    resize(world.crew, generation, 1)
     serving.wake()
     world.after(12)  # the question was asked
     before = leaving.child.deadline

@@ -10,6 +10,7 @@ import pytest
 from httpd.master.children import State
 from httpd.master.generations import Generation, Stage
 from httpd.master.probation import Probation
+from httpd.master.resizing import resize
 from unit.master.fake_server import Server, free_port, is_open, make_server
 
 
@@ -115,7 +116,7 @@ def test_what_is_killed_from_outside_does_not_count_at_first(server: Server) -> 
 def test_workers_that_were_told_to_go_do_not_count(server: Server) -> None:
     """Fewer workers by order, and worn out ones that make room, are no sign of a bad configuration."""
     old, new, _ = reloaded(server, workers=3)
-    for child in server.crew.resize(new, 1):
+    for child in resize(server.crew, new, 1):
         next(worker for worker in server.workers if worker.child is child).end(0)
     (tired,) = server.of(new)
     tired.say("recycle", reason="max_requests")

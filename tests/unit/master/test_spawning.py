@@ -6,13 +6,17 @@ import errno
 import os
 import signal
 from collections.abc import Callable, Iterator
+from typing import cast
 
 import pytest
 
+from httpd.logs.errors import ErrorLog
 from httpd.master import spawning as module
 from httpd.master.generations import Generation
+from httpd.master.launching import Launching
 from httpd.master.spawning import Spawner, last_words, release
 from httpd.system import pairs
+from httpd.system.poller import Poller
 from httpd.worker.process import Order
 from unit.master.fakes import nothing_left_open
 
@@ -26,7 +30,9 @@ def nothing_open() -> Iterator[None]:
 
 
 def spawner(before_work: Callable[[], None] = lambda: None) -> Spawner:
-    return Spawner(-1, before_work, detached=False)
+    """No generation here has scripts: the launching is asked, and has nothing to give."""
+    launching = Launching(cast(Poller, None), {}, ErrorLog(lambda line: None, "info", "test"), lambda: None)
+    return Spawner(-1, before_work, launching, detached=False)
 
 
 def test_a_worker(make_generation: MakeGeneration, monkeypatch: pytest.MonkeyPatch) -> None:

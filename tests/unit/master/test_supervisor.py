@@ -73,7 +73,7 @@ class Master:
             lambda source, poller, handlers, done, strays: self.checks.append(Check(self, done)) or self.checks[-1],  # type: ignore[arg-type, func-returns-value]
         )  # fmt: skip
 
-    def _spawner(self, folder: int, before_work: object, *, detached: bool) -> Spawner:
+    def _spawner(self, folder: int, before_work: object, launching: object, *, detached: bool) -> Spawner:
         self.folders.append(folder)
         return self.spawner
 

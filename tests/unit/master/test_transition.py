@@ -10,7 +10,7 @@ import socket
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 import pytest
@@ -24,9 +24,10 @@ from httpd.logs.errors import ErrorLog
 from httpd.master import transition as module
 from httpd.master.children import Child, Event, Slot, State
 from httpd.master.generations import Generation, Stage
+from httpd.master.launching import Launching
 from httpd.master.listeners import Listener
 from httpd.master.transition import CheckProcess, Failure, Step, Transition
-from httpd.system.poller import make_poller
+from httpd.system.poller import Poller, make_poller
 from httpd.worker import checker
 from httpd.worker.checker import Verdict
 
@@ -41,6 +42,9 @@ class Crew:
         self.make_child = make_child
         self.generations: list[Generation] = []
         self.log: list[tuple[Any, ...]] = []
+        # Nothing here has scripts: it is asked, and does nothing.
+        errors = ErrorLog(lambda line: None, "info", "test")
+        self.launching = Launching(cast(Poller, None), {}, errors, lambda: None)
         self.can_start = True
         self.refused: Callable[[str], None] = pytest.fail
         self.on_apply: Callable[[], None] = lambda: None

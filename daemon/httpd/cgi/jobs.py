@@ -1,0 +1,64 @@
+"""What a spawner keeps of its runs and of the workers that asked for them, and the environment that all runs share."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from httpd.cgi.messages import Message, Receiver, Run, send
+from httpd.config import schema
+
+_DEFAULT_PATH = b"/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+_NEVER = float("inf")
+
+
+@dataclass(slots=True, eq=False)
+class Job:
+    """One run, from its request to its end."""
+
+    client: Client
+    run: Run
+    fds: list[int]
+    pid: int = 0
+    pidfd: int | None = None
+    warm: Any = None  # the interpreter whose child it is
+    kill_at: float = _NEVER
+    stopping: bool = False
+    started: float = 0.0  # monotonic seconds
+    over: bool = False
+
+    def close_fds(self) -> None:
+        """Let go of the script's descriptors: it has its own by now, or never will."""
+        for fd in self.fds:
+            os.close(fd)
+        self.fds = []
+
+
+@dataclass(slots=True, eq=False)
+class Client:
+    """A worker."""
+
+    receiver: Receiver
+    jobs: dict[int, Job] = field(default_factory=dict)
+
+    def tell(self, message: Message) -> None:
+        """Send a message; a worker that does not read is about to be gone."""
+        if self.receiver.sock.fileno() >= 0:
+            send(self.receiver.sock, message)
+
+
+def signal_group(pid: int, number: int) -> None:
+    """Send a signal to all of a run; nothing of it may be left."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):  # PermissionError: it runs a setuid program
+        os.killpg(pid, number)
+
+
+def base_environment(mount: schema.Cgi, environ: Mapping[bytes, bytes]) -> dict[bytes, bytes]:
+    """What all runs of a mount have: PATH, what is passed on of `environ`, and what the configuration sets."""
+    names = [b"PATH", *(name.encode() for name in mount.pass_env)]
+    found = {b"PATH": _DEFAULT_PATH, **{name: environ[name] for name in names if name in environ}}
+    configured = {name.encode(): value.encode("utf-8", "surrogateescape") for name, value in mount.env.items()}
+    return {**found, **configured}

@@ -1,0 +1,105 @@
+"""`httpd-ctl cgi-test`, as the master sees it: a worker is asked, and its report is passed on as text.
+
+Rules: what the worker reports comes from a process that is not trusted: it is checked, bounded, and shown escaped.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Mapping
+
+from httpd.control.commands import Reply
+from httpd.control.wire import DONE, REFUSED, Outcome
+from httpd.master.children import Child, State
+from httpd.master.generations import Generation
+from httpd.master.launching import scripts_of
+from httpd.system import pairs
+
+_SECONDS = 300.0  # that a test may take; the script's own limits end it long before
+_NEVER = float("inf")
+
+
+class Probing:
+    """The tests that are under way."""
+
+    def __init__(self) -> None:
+        self._numbers = 0
+        self._asked: dict[int, tuple[Child, Reply, float]] = {}
+
+    def ask(self, generation: Generation | None, url: str, method: str, data: bytes, reply: Reply) -> None:
+        """Have a worker run the script for `url`."""
+        if generation is None or not scripts_of(generation.config):
+            reply(Outcome(REFUSED, "there is no [[vhost.cgi]] in the configuration that is in force"))
+            return
+        child = next((child for child in generation.children if child.state is State.SERVING), None)
+        if child is None:
+            reply(Outcome(REFUSED, "no worker serves just now"))
+            return
+        self._numbers += 1
+        with tempfile.TemporaryFile(prefix="httpd-test-") as file:
+            file.write(data)
+            file.flush()
+            file.seek(0)
+            sent = pairs.send(child.channel, {"do": "cgi-test", "ask": self._numbers, "url": url, "method": method},
+                              [file.fileno()])  # fmt: skip
+        if sent:
+            self._asked[self._numbers] = (child, reply, time.monotonic() + _SECONDS)
+        else:
+            reply(Outcome(REFUSED, "the worker does not listen"))
+
+    @property
+    def deadline(self) -> float:
+        """When `tick` has something to do (monotonic seconds)."""
+        return min((until for _, _, until in self._asked.values()), default=_NEVER)
+
+    def tick(self, now: float) -> None:
+        """Answer those whose worker is gone, or takes for ever."""
+        for number, (child, reply, until) in list(self._asked.items()):
+            if now >= until or child.state is State.GONE:
+                del self._asked[number]
+                reply(Outcome(REFUSED, "the worker that ran the script gave no report"))
+
+    def heed(self, child: Child, message: Mapping[str, object]) -> None:
+        """A worker's report."""
+        number = message.get("ask")
+        found = self._asked.get(number) if isinstance(number, int) else None
+        if found is None or found[0] is not child:
+            return
+        del self._asked[number]  # type: ignore[arg-type]  # it was found by it
+        refusal, report = message.get("refusal"), message.get("report")
+        if isinstance(report, dict):
+            failed = bool(report.get("failure"))
+            found[1](Outcome(REFUSED if failed else DONE, text_of(report), {"report": report}))
+        else:
+            found[1](Outcome(REFUSED, _shown(str(refusal))))
+
+
+def text_of(report: Mapping[str, object]) -> str:
+    """A report for people."""
+    seconds = report.get("seconds")
+    lines = [
+        f"script   {_shown(report.get('script'))}",
+        f"status   {_shown(report.get('status'))}",
+        f"time     {seconds if isinstance(seconds, int | float) else '?'} s",
+        f"process  {_shown(report.get('ended')) or 'not run'} (pid {_shown(report.get('pid'))})",
+    ]
+    if report.get("failure"):
+        lines.append(f"failure  {_shown(report['failure'])}")
+    if report.get("local_redirect"):
+        lines.append(f"local redirect to {_shown(report['local_redirect'])}")
+    fields = report.get("fields")
+    pairs_of = [pair for pair in fields if isinstance(pair, list) and len(pair) == 2] if isinstance(fields, list) else []
+    lines += [f"field    {_shown(name)}: {_shown(value)}" for name, value in pairs_of]
+    for name in ("stderr", "body"):
+        text = report.get(name)
+        if isinstance(text, str) and text:
+            size = f" ({_shown(report.get('size'))} bytes)" if name == "body" else ""
+            lines += [f"{name}{size}", *("    " + _shown(line) for line in text.splitlines())]
+    return "\n".join(lines)
+
+
+def _shown(value: object) -> str:
+    """Text of an untrusted process, as a terminal can bear it."""
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode("ascii") for char in str(value))
+
