@@ -60,7 +60,7 @@ def test_every_signal_is_described() -> None:
 
 def test_every_command_is_described() -> None:
     text = (HERE / "docs" / "control.md").read_text()
-    headings = set(re.findall(r"^### ([a-z, ]+?)(?: N)?$", text, re.MULTILINE))
+    headings = set(re.findall(r"^### ([a-z, -]+?)(?: N| URL)?$", text, re.MULTILINE))
     assert {name for heading in headings for name in heading.split(", ")} >= set(COMMANDS)
 
 

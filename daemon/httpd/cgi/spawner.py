@@ -312,6 +312,7 @@ class Spawner:
             self._leave_queue()
             job.close_fds()
             job.client.jobs.pop(job.run.number, None)
+            job.client.tell(Declined(job.run.number, 503, "it was told to forget it"))
         elif not job.stopping:
             job.stopping = True
             job.kill_at = time.monotonic() + GRACE

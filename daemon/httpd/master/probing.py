@@ -89,7 +89,8 @@ def text_of(report: Mapping[str, object]) -> str:
     if report.get("local_redirect"):
         lines.append(f"local redirect to {_shown(report['local_redirect'])}")
     fields = report.get("fields")
-    pairs_of = [pair for pair in fields if isinstance(pair, list) and len(pair) == 2] if isinstance(fields, list) else []
+    listed = fields if isinstance(fields, list) else []
+    pairs_of = [pair for pair in listed if isinstance(pair, list) and len(pair) == 2]
     lines += [f"field    {_shown(name)}: {_shown(value)}" for name, value in pairs_of]
     for name in ("stderr", "body"):
         text = report.get(name)

@@ -1,7 +1,7 @@
 """Counting over several processes: so many of something at once, whoever has them.
 
-Linux: an eventfd that is a semaphore (eventfd(2)), which processes inherit and a poller can wait for.  Elsewhere a count
-in one process.
+Linux: an eventfd that is a semaphore (eventfd(2)), which processes inherit and a poller can wait for.  Elsewhere: a
+count in one process.
 
 A process that dies takes its slots with it: whoever made them has to make them anew.
 """

@@ -114,7 +114,7 @@ class ScriptRun:
         self._ended = how
         self._linger_until = self.scripts.context.now + _LINGER
         if self._answer.sink is None:
-            self._finish_stderr()
+            self.settle()
         elif self._out < 0:
             self._without_answer()
         else:
@@ -123,12 +123,12 @@ class ScriptRun:
     def orphaned(self) -> None:
         """Its spawner is gone: it goes on, and nobody can tell how it ends, or end it."""
         self.door = None
+        self._orphan = True
         if self.state in _AHEAD:
             self.fail(503, "its spawner has ended")
             return
-        self._orphan = True
         if self._answer.sink is None:
-            self._finish_stderr()
+            self.settle()
         elif self._out < 0:
             self._without_answer()
 
@@ -185,7 +185,7 @@ class ScriptRun:
 
     def _end_of_output(self) -> None:
         if self._answer.sink is None:
-            self._finish_stderr()
+            self.settle()
             return
         if not self._answer.has_head:
             if self.gone:
@@ -206,7 +206,6 @@ class ScriptRun:
         """The answer is whole, or what there is of it."""
         sink, self._answer.sink = self._answer.sink, None
         assert sink is not None
-        self.stderr.read()
         self.settle()
         sink.close_connection = False
         sink.over = sink.ended = True
@@ -273,10 +272,6 @@ class ScriptRun:
         """How its process ended, for people."""
         return self._ended or ""
 
-    def _finish_stderr(self) -> None:
-        self.stderr.read()
-        self.settle()
-
     # Time and end
 
     def _progress(self) -> None:
@@ -329,7 +324,7 @@ class ScriptRun:
         if self._answer.sink is not None:
             self._ended = self._ended or "its end is not known"
             self._end_of_output()
-        self.stderr.read()
+        self.settle()
         self.stderr.close()
         self.settle()
 
@@ -337,8 +332,11 @@ class ScriptRun:
         """The answer is over: see whether all else is, too."""
         if self._answer.sink is not None or self.state is State.OVER:
             return
+        self.stderr.read()
         self._stdin.close()
-        if self.state in _AHEAD or (self.gone and (not self.stderr.open or not self.pid)):
+        # ASKED: it may run by now, and what it does at TERM may be to write to stderr.
+        never = self.state in (State.WAITING, State.QUEUED)
+        if never or (self.gone and (not self.stderr.open or not self.pid)):
             self.state = State.OVER
             self._close_output()
             self.stderr.close()
