@@ -78,3 +78,12 @@ def write(folder: Path, requests: list[bytes]) -> list[str]:
     (folder / "replay.lua").write_text(REPLAY)
     (folder / "requests").write_bytes(b"".join(requests))
     return [str(folder / "replay.lua"), str(folder / "requests")]
+
+
+def write_post(folder: Path, body: bytes) -> list[str]:
+    """Write what wrk needs to send `body` along into `folder`; returns its options."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "body").write_bytes(body)
+    script = folder / "post.lua"
+    script.write_text(f'wrk.method = "POST"\nwrk.body = assert(io.open("{folder}/body", "rb")):read("*a")\n')
+    return ["-s", str(script)]

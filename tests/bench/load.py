@@ -32,7 +32,7 @@ class Load:
 
     `part` is what of the file is expected, None for all.  `size` is that of an answer that takes long, 0 for others:
     those are counted by the bytes that came, as many are under way when the time is over.  `body` is what is expected
-    where it is no file.
+    where it is no file, `post` what is sent along.
     """
 
     path: str = ""
@@ -42,13 +42,15 @@ class Load:
     part: tuple[int, int] | None = None
     size: int = 0
     body: bytes | None = None
+    post: bytes = b""
 
     def requests(self, server: Server) -> list[bytes]:
         """The requests as sent, for looking at the answers."""
         if self.replay is not None:
             return self.replay(server.prefix)
-        lines = [f"GET {server.prefix}{self.path} HTTP/1.1", "Host: localhost", *self.all_fields(server)]
-        return [("\r\n".join(lines) + "\r\n\r\n").encode()]
+        method, length = ("POST", [f"Content-Length: {len(self.post)}"]) if self.post else ("GET", [])
+        lines = [f"{method} {server.prefix}{self.path} HTTP/1.1", "Host: localhost", *self.all_fields(server), *length]
+        return [("\r\n".join(lines) + "\r\n\r\n").encode() + self.post]
 
     def all_fields(self, server: Server) -> list[str]:
         """The header fields; with the validators that this server has given out, when 304 is wanted."""
@@ -136,11 +138,13 @@ class Client:
         key = (server.port, load)
         if key not in self._prepared:
             if load.replay is None:
-                self._prepared[key] = [part for field in load.all_fields(server) for part in ("-H", field)], []
+                fields = [part for field in load.all_fields(server) for part in ("-H", field)]
+                script = heads.write_post(self._folder / str(len(self._prepared)), load.post) if load.post else []
+                self._prepared[key] = [*script, *fields], []
             else:
                 folder = self._folder / f"{load.replay.__name__}{server.prefix}"
-                script, requests = heads.write(folder, load.replay(server.prefix))
-                self._prepared[key] = ["-s", script], ["--", requests]
+                replay, requests = heads.write(folder, load.replay(server.prefix))
+                self._prepared[key] = ["-s", replay], ["--", requests]
         return self._prepared[key]
 
 

@@ -6,11 +6,15 @@ the figures that limits are about.
 
 from __future__ import annotations
 
+import os
+import shutil
 import statistics
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import burning
+import cgi_servers
+import cgi_static
 import footprint
 import heads
 import latency
@@ -25,6 +29,8 @@ _UVICORN = ("uvicorn-h11", "uvicorn-httptools")
 _GRANIAN = ("granian-wsgi", "granian-wsgi-1")
 _HANDLERS = ("httpd-handler", *_UVICORN, "gunicorn", *_GRANIAN, "http.server-hello")
 _HELLO = Load(replay=heads.browsers, body=b"Hello, world!\n")
+_CGI = ("httpd-cgi", "lighttpd-cgi", "apache-cgi")
+_CGI_HELLO = Load("/cgi-bin/hello", body=b"Hello, world!\n")
 _NATIVE = ("httpd", "nginx", "nginx-tuned", "lighttpd")
 _PURE_PYTHON = ("whitenoise", "aiohttp", "starlette")
 _LEAST_LOGGED = 40  # bytes per request: no format of these servers is shorter
@@ -40,10 +46,15 @@ class Throughput:
     targets: tuple[Ratio, ...]
     peers: tuple[str, ...] = _NATIVE
     ours: str = "httpd"
+    connections: int = 0  # others than those of the options; the client has all cores then
+    needs: tuple[str, ...] = ()  # programs, or root
 
     def run(self, session: Session) -> list[Verdict]:
         """Measure and print; returns the verdicts."""
-        results = session.rounds(self.name, self.load, self.peers)
+        if missing := [what for what in self.needs if not _there(what)]:
+            print(f"not measured: needs {', '.join(missing)}")
+            return [judge_ratio(self.name, target, {}, self.ours) for target in self.targets]
+        results = session.rounds(self.name, self.load, self.peers, self.connections)
         print("\n".join(table(results, self.ours)))
         return [judge_ratio(self.name, target, results, self.ours) for target in self.targets]
 
@@ -114,6 +125,23 @@ MEASURES: tuple[Measure, ...] = (
         "library-1.1", "python -m httpd.server --protocol HTTP/1.1, keep-alive", Load("/1k.html"),
         (Ratio(3.0, ("http.server-1.1",)),), ("httpd.server-1.1", "http.server-1.1"), "httpd.server-1.1",
     ),
+    Throughput(
+        "cgi", "a script: hello in C, two workers, 4 connections, all cores for all", _CGI_HELLO,
+        (Ratio(1.0, ("lighttpd-cgi",)), Ratio(2.0, ("apache-cgi",))), _CGI, "httpd-cgi", connections=4, needs=("cc",),
+    ),
+    Throughput(
+        "cgi-python", "a script in Python, POST of 4 KiB, the same way; httpd's is warm", cgi_servers.FORM,
+        (Ratio(8.0, _CGI[1:]),), _CGI, "httpd-cgi", connections=4,
+    ),
+    Figures(
+        "cgi-static", "a file while 200 clients wait for scripts", cgi_static.beside_waiting,
+        (Limit("p99 over that without scripts", 2.0, "x"),),
+    ),
+    Throughput(
+        "cgi-user", "the hello as another user, and by a server that is that user", _CGI_HELLO,
+        (Ratio(0.9, ("httpd-cgi-same",)),), ("httpd-cgi", "httpd-cgi-same"), "httpd-cgi", connections=4,
+        needs=("cc", "root", "setpriv"),
+    ),
     Figures(
         "burning", "files beside four handlers that compute", burning.beside_burning,
         (Limit("p99 beside burning handlers", 10, "ms"),),
@@ -139,6 +167,10 @@ MEASURES: tuple[Measure, ...] = (
         (Limit("wake-ups of the master", 0, ""), Limit("wake-ups of a worker", 1, "per s")),
     ),
 )  # fmt: skip
+
+
+def _there(what: str) -> bool:
+    return os.geteuid() == 0 if what == "root" else shutil.which(what) is not None
 
 
 def table(results: dict[str, list[Result]], ours_is: str = "httpd") -> Iterator[str]:

@@ -35,6 +35,7 @@ class Server:
     version_command: tuple[str, ...] = ()
     prefix = ""  # what its paths begin with
     most_rounds = sys.maxsize
+    pinned = True  # to one core
 
     def __init__(self, folder: Path, site: Path, core: int | None) -> None:
         self.folder = folder / f"{self.name}-{len(list(folder.iterdir()))}"

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from cgi_servers import CGI_SERVERS
 from handler_servers import HANDLER_SERVERS
 from library_servers import LIBRARY_SERVERS, Library
 from load import Client, Load, LoadFailed, Result, wrong
@@ -19,7 +20,7 @@ _FILE_SERVERS: tuple[type[Server], ...] = (
     Httpd, Nginx, NginxTuned, Lighttpd, HttpServer, WhiteNoise, Aiohttp, Starlette, Granian,
 )  # fmt: skip
 SERVERS: dict[str, type[Server]] = {
-    kind.name: kind for kind in (*_FILE_SERVERS, *HANDLER_SERVERS, *LIBRARY_SERVERS)
+    kind.name: kind for kind in (*_FILE_SERVERS, *HANDLER_SERVERS, *LIBRARY_SERVERS, *CGI_SERVERS)
 }  # fmt: skip
 
 
@@ -41,9 +42,10 @@ class Session:
     _skipped: set[str] = field(default_factory=set)
     _own: list[Server] = field(default_factory=list)
 
-    def client(self, pinned: bool = True) -> Client:
-        """A client on its core, or anywhere."""
-        return Client(self.folder, self.client_core if pinned else None, self.options.connections)
+    def client(self, connections: int = 0) -> Client:
+        """A client on its core, or anywhere with a number of connections of its own."""
+        core = None if connections else self.client_core
+        return Client(self.folder, core, connections or self.options.connections)
 
     def server(self, name: str) -> Server | None:
         """A server that takes part in this run, started when first asked for; None when it doesn't or can't."""
@@ -55,7 +57,8 @@ class Session:
                 self.say(f"{name} is left out: {missing} is not installed")
                 self._skipped.add(name)
                 return None
-            self._running[name] = server = SERVERS[name](self.folder, self.site, self.server_core)
+            core = self.server_core if SERVERS[name].pinned else None
+            self._running[name] = server = SERVERS[name](self.folder, self.site, core)
             server.start()
         return self._running[name]
 
@@ -68,9 +71,17 @@ class Session:
         self._own.append(server)
         return server
 
-    def rounds(self, name: str, load: Load, peers: tuple[str, ...]) -> dict[str, list[Result]]:
-        """All servers, round by round, in an order that moves on by one each time."""
-        client = self.client()
+    def own(self, server: Server) -> Server:
+        """A server for one measure alone, not started yet; it ends with the run at the latest."""
+        self._own.append(server)
+        return server
+
+    def rounds(
+        self, name: str, load: Load, peers: tuple[str, ...], connections: int = 0
+    ) -> dict[str, list[Result]]:  # fmt: skip
+        """All servers, round by round, in an order that moves on by one each time.  `connections`: other than those of
+        the options, from a client that is not pinned."""
+        client = self.client(connections)
         servers = [server for peer in peers if (server := self.server(peer)) and self._good(load, server)]
         results: dict[str, list[Result]] = {server.name: [] for server in servers}
 

@@ -1,4 +1,4 @@
-"""Scripts that fail, hang, flood and escape, and clients that go: one answer, one entry in the log, and nothing left."""
+"""Scripts that fail, hang, flood and escape, clients that go: one answer, one entry in the log, and nothing left."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ import pytest
 
 from live.cgi.scripts import HEAD, MARK, SCRIPTS, alive, gone, install, marked, mount, open_gate, pid_of, write
 from live.conftest import needs_root
-from live.daemon import Daemon, Place, eventually
+from live.daemon import Daemon, Place
 from live.handlers.talk import Open, entries, shut_and_read
 
 _LAST = f"echo last words >&2; {MARK}"
 _WAIT = 'until [ -e "$MARKS/$QUERY_STRING" ]; do sleep 0.02; done'
 _SCRIPTS = SCRIPTS | {
     "escapes": f"setsid sh -c '{MARK}; exec sleep 1000' & {HEAD}; echo answer; {_WAIT}",
-    "silent": f"{_LAST}",
+    "silent": _LAST,
     "exits": f"{_LAST}; exit 3",
     "no_head": f"{_LAST}; echo hello",
     "wrong_head": rf"{_LAST}; printf 'hello\n\nbody\n'; exec sleep 1000",

@@ -21,6 +21,7 @@ from httpd.cgi.meta import HOP_BY_HOP
 from httpd.protocol.messages import REASONS
 
 _BLANK = re.compile(rb"(?:\A|\n)\r?\n")
+_BEGINNING = re.compile(rb"(?:(?:\A|\n)\r|\n)\Z")
 _LINE = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]+):[ \t]*([\t -~\x80-\xff]*?)[ \t]*")
 _STATUS = re.compile(rb"([2-5][0-9]{2})(?: +([\t -~\x80-\xff]*))?")
 _LENGTH = re.compile(rb"[0-9]{1,18}")
@@ -75,7 +76,8 @@ class HeadReader:
         found = _BLANK.search(data, max(0, self._seen - 3))
         if found is None:
             self._seen = len(data)
-            if len(data) > self._limit:
+            pending = _BEGINNING.search(data, max(0, len(data) - 2))  # of a blank line, which may still be in time
+            if (len(data) if pending is None else pending.start()) > self._limit:
                 raise BadOutput(f"its head has more than {self._limit} bytes; it begins with {self.first_line}")
             return False
         if found.start() > self._limit:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from httpd.cgi.messages import Message, Receiver, Run, send
+from httpd.cgi import meta
+from httpd.cgi.checks import Refused
+from httpd.cgi.messages import Ended, Message, Receiver, Run, Several, send
 from httpd.config import schema
 
 _DEFAULT_PATH = b"/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+_MOST_NAMES = 1000  # that are remembered
 _NEVER = float("inf")
 
 
@@ -28,6 +31,7 @@ class Job:
     kill_at: float = _NEVER
     stopping: bool = False
     started: float = 0.0  # monotonic seconds
+    announced: bool = False  # its worker was told that it runs
     over: bool = False
 
     def close_fds(self) -> None:
@@ -43,11 +47,37 @@ class Client:
 
     receiver: Receiver
     jobs: dict[int, Job] = field(default_factory=dict)
+    ends: list[Ended] = field(default_factory=list)  # that it has not been told yet
 
     def tell(self, message: Message) -> None:
         """Send a message; a worker that does not read is about to be gone."""
         if self.receiver.sock.fileno() >= 0:
             send(self.receiver.sock, message)
+
+    def tell_ends(self) -> None:
+        """Tell what has ended."""
+        if self.ends:
+            ends, self.ends = self.ends, []
+            self.tell(ends[0] if len(ends) == 1 else Several(ends))
+
+
+class Names:
+    """The names of variables that workers have set, those that were judged and found to be good."""
+
+    def __init__(self) -> None:
+        self._good: set[bytes] = set()
+
+    def judge(self, environment: Mapping[bytes, bytes], words: Sequence[bytes]) -> None:
+        """Raises Refused for what no request has: a worker that was taken over may want LD_PRELOAD."""
+        strange = environment.keys() - self._good
+        if strange:
+            bad = [name for name in strange if not meta.allowed(name)]
+            if bad:
+                raise Refused(500, f"a worker would have set variables that are none of a request: {bad[:3]}")
+            if len(self._good) < _MOST_NAMES:
+                self._good |= strange
+        if b"\0" in b"".join((*environment.values(), *words)):
+            raise Refused(500, "a worker would have set a variable with NUL in it")
 
 
 def signal_group(pid: int, number: int) -> None:

@@ -16,6 +16,7 @@ Rules:
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import signal
 import socket
@@ -97,9 +98,7 @@ class Launcher:
             self._look_at_silent(time.monotonic())
         for record in self._spawners:
             children.kill(record.pid, record.pidfd, signal.SIGKILL)
-        for pid in child_pids():
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+        _end_children()
 
     def _note(self, level: str, text: str) -> None:
         send(self._master.sock, Note(level, text))  # type: ignore[arg-type]  # one of the four, everywhere here
@@ -268,6 +267,17 @@ class Launcher:
         children.reap_strangers({record.pid for record in self._spawners})
 
 
+def _end_children() -> None:
+    """What a child leaves behind becomes a child of this process only when that has ended: so round after round."""
+    known: set[int] = set()
+    while pids := set(child_pids()) - known:
+        for pid in pids:
+            known.add(pid)
+            with contextlib.suppress(ProcessLookupError, PermissionError, ChildProcessError):
+                os.kill(pid, signal.SIGKILL)
+                os.waitpid(pid, 0)
+
+
 def _same(one: Mount, other: Mount) -> bool:
     """Whether scripts of the one may be run by the spawner of the other."""
     return one.mount == other.mount and one.identity == other.identity
@@ -276,6 +286,7 @@ def _same(one: Mount, other: Mount) -> bool:
 def _become_spawner(team: Team, channel: socket.socket, environ: Mapping[bytes, bytes]) -> None:
     """In the child: does not return."""
     code = 70
+    gc.freeze()
     try:
         signals.reset_dispositions()
         signals.ignore(_IGNORED[:-1])
@@ -283,6 +294,7 @@ def _become_spawner(team: Team, channel: socket.socket, environ: Mapping[bytes, 
         who = "" if wanted.identity is None else f" as {wanted.identity.user}"
         set_title(f"httpd: spawner {mount.path}{who}")
         close_all_but((channel.fileno(), team.slots.fd, team.places.fd))
+        os.umask(os.umask(0o077) | 0o022)
         if wanted.identity is not None:
             privileges.drop(wanted.identity, no_new_privs=False)
         switched = wanted.identity is not None
@@ -299,6 +311,7 @@ def _become_spawner(team: Team, channel: socket.socket, environ: Mapping[bytes, 
 def launch(channel: socket.socket, environ: Mapping[bytes, bytes]) -> None:
     """Be the launcher.  Called in the child right after the fork; does not return."""
     code = 70
+    gc.freeze()  # what came from the master stays shared: a collection would write to all of it
     try:
         signals.reset_dispositions()
         signals.ignore(_IGNORED)

@@ -2,7 +2,8 @@
 
     worker -> launcher    Ask                          master -> launcher   Mount, Admit, Drop
     launcher -> worker    Door (with a socket), Shut   launcher -> master   Note, Pong
-    worker -> spawner     Run (with three fds), Stop   spawner -> worker    Queued, Started, Declined, Ended, Leaving
+    worker -> spawner     Run (with three fds), Stop   spawner -> worker    Queued, Started, Declined, Ended, Several,
+                                                                            Leaving
 
 Rules:
 
@@ -83,6 +84,12 @@ class Ended(Message, frozen=True, tag="ended"):
     how: str
 
 
+class Several(Message, frozen=True, tag="several"):
+    """Ends of short runs, told together: nobody waits for them."""
+
+    ends: list[Ended]
+
+
 class Leaving(Message, frozen=True, tag="leaving"):
     """Ask the launcher for another spawner; what runs is seen to its end."""
 
@@ -145,7 +152,7 @@ class Note(Message, frozen=True, tag="note"):
 
 ToLauncher = Ask | Mount | Admit | Drop | Ping
 ToMaster = Note | Pong
-ToWorker = Queued | Started | Declined | Ended | Leaving | Door | Shut
+ToWorker = Queued | Started | Declined | Ended | Several | Leaving | Door | Shut
 ToSpawner = Run | Stop | Ping | Admit
 
 _encoder = msgspec.msgpack.Encoder()

@@ -27,6 +27,7 @@ HOP_BY_HOP = frozenset((
 ))  # fmt: skip
 _OWN_VARIABLE = frozenset((b"content-length", b"content-type"))
 _NEVER = frozenset((b"proxy",))
+_LEFT_OUT = HOP_BY_HOP | _OWN_VARIABLE | _NEVER
 _NAME = re.compile(rb"[a-z0-9-]+")
 # What a variable that a worker sends may be called: see `allowed`.
 _ALLOWED = re.compile(rb"HTTP_(?!PROXY\Z)[A-Z0-9_]+")
@@ -38,6 +39,8 @@ _NAMES = frozenset((
     b"SERVER_PROTOCOL", b"SERVER_SOFTWARE",
 ))  # fmt: skip
 
+_VARIABLES: dict[bytes, bytes] = {}  # by the field's name, those that were asked for
+_MOST_VARIABLES = 500
 _LONGEST_WORD = 8 * 1024  # bytes; the request line is no longer by default
 
 
@@ -106,15 +109,28 @@ def variables(request: Request, facts: Facts) -> dict[bytes, bytes]:
 
 def _protocol_variables(fields: Mapping[bytes, bytes], *, authorization: bool) -> dict[bytes, bytes]:
     """The request's fields as HTTP_* (RFC 3875 4.1.18)."""
-    left_out = HOP_BY_HOP | _OWN_VARIABLE | _NEVER
+    left_out = _LEFT_OUT
     if b"connection" in fields:  # RFC 9110 7.6.1: it names more of its kind
         left_out |= {option.strip(b" \t").lower() for option in fields[b"connection"].split(b",")}
-    if not authorization:
+    if not authorization and b"authorization" in fields:
         left_out |= {b"authorization"}
-    return {
-        b"HTTP_" + name.upper().replace(b"-", b"_"): value
-        for name, value in fields.items() if name not in left_out and _NAME.fullmatch(name)
-    }  # fmt: skip
+    found = {}
+    for name, value in fields.items():
+        if name not in left_out:
+            variable = _VARIABLES.get(name)
+            if variable is None:
+                variable = _variable(name)
+            if variable:
+                found[variable] = value
+    return found
+
+
+def _variable(name: bytes) -> bytes:
+    """The variable for a field; b"" for none."""
+    made = b"HTTP_" + name.upper().replace(b"-", b"_") if _NAME.fullmatch(name) else b""
+    if len(_VARIABLES) < _MOST_VARIABLES:
+        _VARIABLES[name] = made
+    return made
 
 
 def allowed(name: bytes) -> bool:

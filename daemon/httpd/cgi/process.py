@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 import resource
 import signal
 from collections.abc import Mapping
@@ -25,7 +26,7 @@ from httpd.config.schema import ScriptLimits
 
 _SIGNALS = sorted(signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP})
 _KILL_LATER = 1  # seconds of processor time between SIGXCPU and SIGKILL
-_SHOWN = 100  # bytes of a first line
+_BLANKS = re.compile(rb"[ \t]+")
 
 
 @dataclass(slots=True)
@@ -138,4 +139,5 @@ def shebang(file: bytes) -> list[bytes]:
         return []
     if not line.startswith(b"#!"):
         return []
-    return line[2:].split(b"\n", 1)[0].strip().split(None, 1)
+    words = line[2:].split(b"\n", 1)[0].strip(b" \t")  # as the kernel does: a CR at the end is part of the name
+    return _BLANKS.split(words, maxsplit=1) if words else []

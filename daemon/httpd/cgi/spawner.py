@@ -25,9 +25,8 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping
 
-from httpd.cgi import meta
 from httpd.cgi.checks import Examiner, Refused
-from httpd.cgi.jobs import Client, Job, base_environment, signal_group
+from httpd.cgi.jobs import Client, Job, Names, base_environment, signal_group
 from httpd.cgi.messages import (
     Admit,
     Declined,
@@ -57,6 +56,7 @@ _FDS_PER_RUN = 4
 _SPARE_FDS = 256
 _LAST_ROUNDS = 5.0  # seconds that a spawner whose workers are gone waits for what it has killed
 _YOUNG = 0.02  # seconds behind which a worker is told that a script runs
+_TELL = 0.01  # seconds behind which a worker is told of the end of a run that was short
 _LOOK_SECONDS = 0.02  # between two looks at runs whose end nothing tells
 _NEVER = float("inf")
 
@@ -80,11 +80,13 @@ class Spawner:
         self._nested = False
         self._dying: set[Job] = set()
         self._young: deque[Job] = deque()  # of which their workers have not been told yet
+        self._tell_at = _NEVER  # when to tell of short runs' ends
         self._unwatched: set[Job] = set()  # whose end nothing tells: there are no pidfds here
         self._leaving = False
         self._leave_by = _NEVER
         self._examiner = Examiner(mount, os.geteuid(), switched=switched)
         self._base = base_environment(mount, environ)
+        self._names = Names()
         self._soft, self._hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         raise_nofile(_FDS_PER_RUN * (mount.concurrency + mount.queue) + _SPARE_FDS)
         self._raised = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
@@ -110,6 +112,7 @@ class Spawner:
                 due = min(due, now + _LOOK_SECONDS)
             if self._young:
                 due = min(due, self._young[0].started + _YOUNG)
+            due = min(due, self._tell_at)
             for fd, _ in self._poller.poll(-1 if due == _NEVER else max(0.0, due - now)):
                 handler = self._handlers.get(fd)
                 if handler is not None:
@@ -118,6 +121,10 @@ class Spawner:
             self._kill_late(now)
             while self._young and now >= self._young[0].started + _YOUNG:
                 self._announce(self._young.popleft())
+            if now >= self._tell_at:
+                self._tell_at = _NEVER
+                for client in self._clients:
+                    client.tell_ends()
             for job in list(self._unwatched):
                 self._on_end(job)
 
@@ -232,15 +239,15 @@ class Spawner:
         run = job.run
         program = self._examiner.examine(run.relative, time.monotonic())
         environment = run.environment
-        strange = [name for name in environment if not meta.allowed(name)]
-        if strange or any(b"\0" in value for value in environment.values()):
-            raise Refused(500, f"a worker would have set variables that are none of a request: {strange[:3]}")
+        self._names.judge(environment, run.words)
         environment[b"SCRIPT_FILENAME"] = program.script
         environment.update(self._base)
         words = () if len(program.arguments) > 1 else tuple(run.words)
         return Launch(program.file, program.arguments + words, environment, program.folder, *job.fds)
 
     def _spawn(self, launch: Launch) -> int:
+        if self._soft == self._raised:
+            return start(launch, self._mount.limits)
         resource.setrlimit(resource.RLIMIT_NOFILE, (self._soft, self._hard))
         try:
             return start(launch, self._mount.limits)
@@ -255,6 +262,7 @@ class Spawner:
 
     def _announce(self, job: Job) -> None:
         if not job.over:
+            job.announced = True
             job.client.tell(Started(job.run.number, job.pid))
 
     def decline(self, job: Job, status: int, reason: str) -> None:
@@ -282,7 +290,11 @@ class Spawner:
         job.over = True
         self._dying.discard(job)
         job.client.jobs.pop(job.run.number, None)
-        job.client.tell(Ended(job.run.number, job.pid, how))
+        job.client.ends.append(Ended(job.run.number, job.pid, how))
+        if job.announced or job.stopping:
+            job.client.tell_ends()
+        else:
+            self._tell_at = min(self._tell_at, time.monotonic() + _TELL)
         self._free()
 
     def _free(self) -> None:

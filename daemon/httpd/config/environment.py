@@ -66,7 +66,7 @@ def check_scripts(loaded: Loaded, keys: Collection[str], *, who: str) -> list[Co
 def _check_script_paths(mount: schema.Cgi, found: _Findings, who: str) -> None:
     if mount.root:
         found.add(f"{mount.key}.root", *folder_obstacle(mount.root, who))
-    programs = {f"{mount.key}.interpreters.{extension}": program for extension, program in mount.interpreters.items()}
+    programs = {f'{mount.key}.interpreters."{name}"': program for name, program in mount.interpreters.items()}
     if mount.script:
         programs[f"{mount.key}.script"] = mount.script
     for key, program in programs.items():
@@ -199,6 +199,9 @@ def _check_script_users(config: schema.Config, euid: int, found: _Findings) -> N
             elif account is not None and euid != 0 and account.pw_uid != euid:
                 message = f"only root can run scripts as {mount.user!r}, and this is {_user_name(euid)!r}"
                 found.add(f"{mount.key}.user", message, "leave it out, or start the server as root")
+            elif account is not None and account.pw_gid == 0 and not mount.group:
+                message = f"the group of user {mount.user!r} is root's, which scripts never have"
+                found.add(f"{mount.key}.user", message, "name another in `group`")
             if mount.group and gid is None:
                 found.add(f"{mount.key}.group", f"there is no group {mount.group!r}")
             elif mount.group and gid == 0:

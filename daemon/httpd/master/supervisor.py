@@ -83,11 +83,7 @@ class Supervisor:
         self.errors = ErrorLog(self._writer.write, verdict.config.log.level, f"master pid {os.getpid()}")
         self._poller: Poller = make_poller()
         self._handlers: dict[int, Callable[[int], None]] = {}
-        # Held by its descriptor: workers can be started also when somebody has cleaned the run folder away.
-        folder = os.open(run_dir.empty_folder(), os.O_RDONLY | os.O_DIRECTORY)
-        launching = Launching(self._poller, self._handlers, self.errors, self._close_in_child)
-        spawner = Spawner(folder, self._close_in_child, launching, detached=detached)
-        self.crew = Crew(self._poller, self._handlers, self.errors, spawner, launching)
+        self.crew = self._make_crew(detached=detached)
         self.reloads = Reloads(
             self.crew, self._poller, self._handlers, source, notifier, self.errors, self._activated
         )
@@ -106,6 +102,13 @@ class Supervisor:
         self._code = EXIT_OK
         self._endpoint: Endpoint | None = None
         self.control = -1
+
+    def _make_crew(self, *, detached: bool) -> Crew:
+        # Held by its descriptor: workers can be started also when somebody has cleaned the run folder away.
+        folder = os.open(self.run_dir.empty_folder(), os.O_RDONLY | os.O_DIRECTORY)
+        launching = Launching(self._poller, self._handlers, self.errors, self._close_in_child)
+        spawner = Spawner(folder, self._close_in_child, launching, detached=detached)
+        return Crew(self._poller, self._handlers, self.errors, spawner, launching)
 
     def _close_in_child(self) -> None:
         self._wakeup.close()

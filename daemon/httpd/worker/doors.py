@@ -18,7 +18,7 @@ import itertools
 import os
 import socket
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from httpd.cgi.messages import (
     Ask,
@@ -30,6 +30,7 @@ from httpd.cgi.messages import (
     Queued,
     Receiver,
     Run,
+    Several,
     Shut,
     Started,
     Stop,
@@ -40,11 +41,9 @@ from httpd.server.exchange import Exchange
 from httpd.system.pairs import EOF, BadMessage
 from httpd.system.poller import IN, OUT
 from httpd.worker.context import Context
-from httpd.worker.runs import State
-
-if TYPE_CHECKING:
-    from httpd.worker.runs import ScriptRun
-    from httpd.worker.script_answer import ScriptAnswer
+from httpd.worker.run_faces import State
+from httpd.worker.runs import ScriptRun
+from httpd.worker.script_answer import ScriptAnswer
 
 _PATIENCE = 2.0  # seconds that a run waits for a door, or for a first word behind it
 _TICK = 0.1  # seconds between two looks at what runs
@@ -225,6 +224,10 @@ class Scripts:
             self._heed(door, received[0])
 
     def _heed(self, door: Spawning, message: Message) -> None:
+        if isinstance(message, Several):
+            for end in message.ends:
+                self._heed(door, end)
+            return
         run = door.runs.get(getattr(message, "number", 0))
         match message:
             case Leaving():

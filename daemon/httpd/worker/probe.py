@@ -59,7 +59,7 @@ class Probe:
             os.close(body)
             return str(error)
         mount = table.find(request.host).route(request.path)
-        found = mount.script_for(request) if isinstance(mount, ScriptMount) else None
+        found = mount.script_for(request, self._scripts.context.now) if isinstance(mount, ScriptMount) else None
         if not isinstance(mount, ScriptMount) or not isinstance(found, Found):
             os.close(body)
             key = getattr(mount, "key", None) or getattr(getattr(mount, "mount", None), "key", "no mount")

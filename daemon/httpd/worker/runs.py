@@ -16,21 +16,17 @@ Rules:
 
 from __future__ import annotations
 
-import enum
 import os
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from httpd.cgi.lookup import Found
 from httpd.system.poller import IN
+from httpd.worker.run_faces import AHEAD, Host, Sink, State
 from httpd.worker.script_answer import ScriptAnswer
+from httpd.worker.script_mount import ScriptMount
 from httpd.worker.script_stderr import ScriptStderr
 from httpd.worker.script_stdin import Progress
-
-if TYPE_CHECKING:
-    from httpd.worker.doors import Scripts, Spawning
-    from httpd.worker.script_mount import ScriptMount
-    from httpd.worker.scripting import ScriptExchange
 
 _READ = 64 * 1024  # bytes of one read; what a pipe holds
 _TURN = 256 * 1024  # bytes of output that are taken in one round
@@ -38,22 +34,10 @@ _LINGER = 2.0  # seconds that output, or stderr, may stay open behind the script
 _NEVER = float("inf")
 
 
-class State(enum.Enum):
-    WAITING = "waiting"  # for a spawner
-    ASKED = "asked"
-    QUEUED = "queued"
-    RUNNING = "running"
-    ANSWERED = "answered"  # the process, or its stderr, is still there
-    OVER = "over"
-
-
-_AHEAD = (State.WAITING, State.ASKED, State.QUEUED)
-
-
 class ScriptRun:
     """See the head of this file.  `sink` is who gets the answer."""
 
-    def __init__(self, scripts: Scripts, mount: ScriptMount, found: Found, sink: ScriptExchange,
+    def __init__(self, scripts: Host, mount: ScriptMount, found: Found, sink: Sink,
                  environment: dict[bytes, bytes], words: list[bytes], stdin: int) -> None:  # fmt: skip
         """`stdin` is taken over, unless it is `scripts.null`."""
         self.scripts = scripts
@@ -62,7 +46,7 @@ class ScriptRun:
         self.environment = environment
         self.words = words
         self.number = 0
-        self.door: Spawning | None = None
+        self.door: Any = None  # where it was given to
         self.deadline = _NEVER
         self.state = State.WAITING
         self.pid = 0
@@ -98,7 +82,7 @@ class ScriptRun:
     def started(self, pid: int) -> None:
         self.pid = pid
         self.stderr.log()
-        if self.state in _AHEAD:
+        if self.state in AHEAD:
             self._begin_to_run()
         self._progress()
 
@@ -109,7 +93,7 @@ class ScriptRun:
     def ended(self, pid: int, how: str) -> None:
         self.pid = pid
         self.stderr.log()
-        if self.state in _AHEAD:
+        if self.state in AHEAD:
             self._begin_to_run()
         self._ended = how
         self._linger_until = self.scripts.context.now + _LINGER
@@ -124,9 +108,9 @@ class ScriptRun:
         """Its spawner is gone: it goes on, and nobody can tell how it ends, or end it."""
         self.door = None
         self._orphan = True
-        if self.state in _AHEAD:
-            self.fail(503, "its spawner has ended")
-            return
+        if self.state in AHEAD:  # it may run and nobody has told: if it does not, its output has ended
+            self._begin_to_run()
+            self._progress()
         if self._answer.sink is None:
             self.settle()
         elif self._out < 0:
@@ -157,7 +141,7 @@ class ScriptRun:
                 self._end_of_output()
                 return
             taken += len(data)
-            if self.state in _AHEAD:
+            if self.state in AHEAD:
                 self._begin_to_run()
             if self._answer.sink is not None and not self._answer.take(data):
                 return
@@ -199,6 +183,8 @@ class ScriptRun:
     def _without_answer(self) -> None:
         if self._answer.reader.begun:
             self.fail(502, f"its output ends within the head; it begins with {self._answer.reader.first_line}")
+        elif self._orphan and not self.pid:
+            self.fail(503, "its spawner has ended")
         else:
             self.fail(502, "it wrote nothing")
 
@@ -345,6 +331,8 @@ class ScriptRun:
             if self.on_over is not None:
                 self.on_over()
         else:
+            if self.state in AHEAD:
+                self.deadline = _NEVER  # it was for the first word of the spawner
             self.state = State.ANSWERED
             self._linger_until = min(
                 self._linger_until, self.scripts.context.now + _LINGER if self.gone else _NEVER

@@ -9,15 +9,10 @@ Rules:
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from httpd.cgi.answer import BadOutput, Head, HeadReader, is_nph
 from httpd.protocol.writer import OPEN
 from httpd.server.heads import BadAnswer
-
-if TYPE_CHECKING:
-    from httpd.worker.runs import ScriptRun
-    from httpd.worker.scripting import ScriptExchange
+from httpd.worker.run_faces import Run, Sink
 
 _ROOM = 256 * 1024  # bytes that wait for the client above which the script waits
 _HOLD = 0.003  # seconds that the beginning of an answer is held for the rest of it
@@ -28,10 +23,10 @@ _NEVER = float("inf")
 class ScriptAnswer:
     """The answer of one run; `sink` is who gets it, None when nobody does any more."""
 
-    def __init__(self, run: ScriptRun, sink: ScriptExchange, limit: int) -> None:
+    def __init__(self, run: Run, sink: Sink, limit: int) -> None:
         """`limit`: bytes that the head may have."""
         self._run = run
-        self.sink: ScriptExchange | None = sink
+        self.sink: Sink | None = sink
         self.hold_until = _NEVER
         self.begun = False  # it has left, in part at least
         self.reader = HeadReader(limit)
@@ -95,7 +90,7 @@ class ScriptAnswer:
             return
         sink.owner.forward(sink)
         if self.sink is sink and sink.wfile.queued > _ROOM:
-            sink.room = self._run  # type: ignore[assignment]  # `set` is all that is asked of it
+            sink.room = self._run  # of which `set` is asked
             self._run.pause()
 
     def finish(self) -> bool:

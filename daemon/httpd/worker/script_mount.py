@@ -24,6 +24,8 @@ from httpd.protocol.messages import Request, Response
 from httpd.worker.calls import CallMount
 
 RETRY_AFTER = b"2"  # seconds
+_KEPT = 1.0  # seconds
+_PATHS = 1000
 
 
 class ScriptMount(CallMount):
@@ -38,6 +40,7 @@ class ScriptMount(CallMount):
         self.plain = False
         self.mount = mount
         self.allowance = Allowance()
+        self._known: dict[bytes, tuple[Found, float]] = {}  # by path as sent, and until when
         self.files = self._files(log) if self.lookup.mixed else None
 
     def _files(self, log: AccessLog | None) -> DirectoryMount:
@@ -51,13 +54,24 @@ class ScriptMount(CallMount):
         """How many may run is counted where they run."""
         return False
 
-    def script_for(self, request: Request) -> Found | None:
-        """The script that a request is for, if it is for one; else `answer` knows what it is."""
+    def script_for(self, request: Request, now: float) -> Found | None:
+        """The script that a request is for at `now` (monotonic seconds); None: `answer` knows what it is.
+
+        One that was found is so for `_KEPT` seconds: whether it is still there is looked at where it is run.
+        """
+        known = self._known.get(request.path)
+        if known is not None and now < known[1]:
+            return known[0]
         try:
             found = self.lookup.find(paths.normalize(paths.decode(request.path)))
         except (OSError, paths.PathError):
             return None
-        return found if isinstance(found, Found) else None
+        if not isinstance(found, Found):
+            return None
+        if len(self._known) >= _PATHS:
+            self._known.clear()
+        self._known[request.path] = (found, now + _KEPT)
+        return found
 
     def answer(self, request: Request, path: bytes, wall: float, now: float) -> tuple[Response, Entry | None]:
         """The answer for what is no script."""

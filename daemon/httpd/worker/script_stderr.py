@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
 
 from httpd.cgi.stderr import Stderr
 from httpd.system.poller import IN
-
-if TYPE_CHECKING:
-    from httpd.worker.runs import ScriptRun
+from httpd.worker.run_faces import Run
 
 _READ = 64 * 1024  # bytes of one read
 _TURN = 256 * 1024  # bytes that are taken in one round
@@ -21,7 +18,7 @@ class ScriptStderr:
     It is watched only when a script takes longer than a moment: what the others have written is there at their end.
     """
 
-    def __init__(self, run: ScriptRun) -> None:
+    def __init__(self, run: Run) -> None:
         self._run = run
         self._text = Stderr()
         self._lines: list[str] = []  # that are not logged yet

@@ -84,7 +84,7 @@ class ScriptingConnection(HandlingConnection):
             return None
         if mount.lookup.mixed:  # it is not to be found in the place of a file
             self._tables.find(request.host).handlers.pop(request.path, None)
-        self._found = mount.script_for(request)
+        self._found = mount.script_for(request, self._context.now)
         return mount if mount.refuses(request.method) or self._found is not None else None
 
     def _serve(self, request: Request) -> bool:

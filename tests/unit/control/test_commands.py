@@ -21,6 +21,9 @@ class Recorder:
         self.calls.append(call)
         reply(Outcome(DONE, str(call[0])))
 
+    def cgi_test(self, url: str, method: str, data: bytes, reply: Reply) -> None:
+        self._note(reply, "cgi_test", url, method, data)
+
     def status(self, reply: Reply) -> None:
         self._note(reply, "status")
 
@@ -138,9 +141,29 @@ def test_every_signal_of_the_contract_in_order_of_priority() -> None:
 
 
 def test_every_command_of_the_contract() -> None:
-    assert set(COMMANDS) == {"status", "reload", "stop", "restart", "check", "reopen", "workers"}
+    assert set(COMMANDS) == {"status", "reload", "stop", "restart", "check", "reopen", "workers", "cgi-test"}
     for name, command in COMMANDS.items():
         assert command.name == name
         assert command.help
         assert command.seconds > 0
         assert not command.argument or not command.flag
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ({"url": "/x"}, ("cgi_test", "/x", "GET", b"")),
+        ({"url": "/x", "method": None, "data": "YQ=="}, ("cgi_test", "/x", "POST", b"a")),
+        ({"url": "http://h/x?y", "method": "PROPFIND", "data": ""}, ("cgi_test", "http://h/x?y", "PROPFIND", b"")),
+        ({"url": 1}, None),
+        ({}, None),
+        ({"url": "/x", "method": "A B"}, None),
+        ({"url": "/x", "method": "\u00c4"}, None),
+        ({"url": "/x", "data": "not base64"}, None),
+    ],
+)
+def test_what_a_test_of_a_script_is_given(arguments: dict[str, object], expected: tuple[object, ...] | None) -> None:
+    master, answers = Recorder(), []
+    perform(master, Call("cgi-test", arguments), answers.append)
+    assert master.calls == ([] if expected is None else [expected])
+    assert answers[0].code == (USAGE if expected is None else DONE)

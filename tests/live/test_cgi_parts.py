@@ -1,0 +1,146 @@
+"""Scripts while the server's parts die, stand still, end and are replaced: who runs finishes, and nobody is left."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from live.cgi.scripts import (
+    HEAD,
+    MARK,
+    SCRIPTS,
+    alive,
+    group,
+    install,
+    launcher,
+    marked,
+    mount,
+    open_gate,
+    pid_of,
+    titled,
+    write,
+)
+from live.daemon import Daemon, Place, eventually
+from live.handlers.talk import Talk
+
+
+@pytest.fixture
+def alone(place: Place, daemon: Daemon) -> Daemon:
+    """A server that may be damaged.  /s is in use already, /new is not."""
+    install(place, SCRIPTS)
+    place.write("www/a.txt", b"static")
+    text = f'[timeouts]\ndrain = "1s"\n[[vhost]]\nroot = "www"\n{mount(place, "/s")}{mount(place, "/new")}'
+    daemon.configure(text)
+    daemon.start()
+    for _ in range(20):
+        with Talk(daemon) as client:
+            assert client.ask("/s/plain").text == "plain\n"
+    return daemon
+
+
+@contextlib.contextmanager
+def _load(server: Daemon, target: str) -> Iterator[Counter[int]]:
+    """Clients that ask all the time; how often they got which status."""
+    found: Counter[int] = Counter()
+    over = threading.Event()
+
+    def ask() -> None:
+        while not over.is_set():
+            with Talk(server) as client:
+                found[client.ask(target).status] += 1
+
+    threads = [threading.Thread(target=ask, daemon=True) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    try:
+        yield found
+    finally:
+        over.set()
+        for thread in threads:
+            thread.join()
+
+
+def _spawner(server: Daemon) -> int:
+    return titled(server, "httpd: spawner /s")[0]
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
+@pytest.mark.parametrize("part", [launcher, _spawner])
+def test_a_part_that_goes_is_replaced(
+    alone: Daemon, place: Place, part: Callable[[Daemon], int], number: signal.Signals
+) -> None:
+    alone.expect("script failed", "the launcher of scripts", "the spawner of .* has ended", "does not answer: killed",
+                 "scripts can't be run")  # fmt: skip
+    target = "/new/plain" if part is launcher else "/s/plain"  # a launcher is missed by those who need a door
+    pid = part(alone)
+    with Talk(alone) as running:
+        running.send(b"GET /s/begins?running HTTP/1.1\r\nHost: a\r\n\r\n")
+        head = running.head()
+        if number == signal.SIGSTOP:  # before somebody has its door open
+            os.kill(pid, number)
+        with _load(alone, target) as found:
+            if number == signal.SIGKILL:
+                eventually(lambda: found[200] > 20, "requests are answered")
+                os.kill(pid, number)
+            eventually(lambda: not alive(pid), "the part is gone")
+            launcher(alone, other_than=pid)
+            before = found[200]
+            eventually(lambda: found[200] >= before + 50, "requests are answered again")
+            with Talk(alone) as client:
+                assert client.ask("/a.txt").text == "static"
+        assert found.keys() <= {200, 503}, found
+        open_gate(place, "running")
+        assert running.with_body(head).text == "begun\nended\n"
+    for _ in range(20):
+        with Talk(alone) as client:
+            assert client.ask("/s/plain").text == client.ask("/new/plain").text == "plain\n"
+
+
+def test_a_stop_leaves_no_script(alone: Daemon, place: Place) -> None:
+    alone.expect("script failed", "drain", "cut")
+    names = [f"{name}-{number}" for number in range(10) for name in ("stubborn", "tidy")]
+    with contextlib.ExitStack() as stack:
+        for name in names:
+            client = stack.enter_context(Talk(alone))
+            client.send(f"GET /s/{name.partition('-')[0]}?{name} HTTP/1.1\r\nHost: a\r\n\r\n".encode())
+        pids = [pid_of(place, name) for name in names]
+        alone.signal("TERM")
+        assert alone.wait() == 0
+        assert not [pid for pid in pids if group(pid)]
+    assert all(marked(place, f"{name}.term") for name in names if name.startswith("tidy"))
+
+
+@pytest.mark.skipif(shutil.which("setsid") is None, reason="there is no setsid")
+def test_what_a_script_has_left_behind_is_ended_with_the_server(alone: Daemon, place: Place) -> None:
+    text = f"setsid sh -c '{MARK}; exec sleep 1000' > /dev/null 2>&1 & {HEAD}; echo left"
+    write(place, "leaves", text)
+    with Talk(alone) as client:
+        assert client.ask("/s/leaves?left").text == "left\n"
+    pid = pid_of(place, "left")
+    assert alive(pid)
+    alone.signal("TERM")
+    assert alone.wait() == 0
+    assert not alive(pid)
+
+
+def test_a_reload_lets_scripts_finish(alone: Daemon, place: Place) -> None:
+    with contextlib.ExitStack() as stack:
+        clients = [stack.enter_context(Talk(alone)) for _ in range(10)]
+        for number, client in enumerate(clients):
+            name = "waits" if number % 2 else "begins"
+            client.send(f"GET /s/{name}?reload-{number} HTTP/1.1\r\nHost: a\r\n\r\n".encode())
+        for number in range(10):
+            pid_of(place, f"reload-{number}")
+        alone.reload()
+        with Talk(alone) as client:
+            assert client.ask("/s/plain").text == client.ask("/new/plain").text == "plain\n"
+        for number, client in enumerate(clients):
+            open_gate(place, f"reload-{number}")
+            assert client.reply().text == ("waited\n" if number % 2 else "begun\nended\n")
