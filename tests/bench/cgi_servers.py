@@ -4,7 +4,8 @@
 - Each starts a program per request and waits for it; httpd's /warm has Python scripts forked from an interpreter that
   is up already, and the peers run the same script by exec.
 - Started as root, all have workers that are www-data, and the peers scripts that are; httpd's scripts are nobody's.
-- What a server costs is all of its processes with the scripts that have ended.
+- What a server costs is all of its processes with the scripts that have ended.  Apache's scripts are not in it: it
+  ignores SIGCHLD, and nobody adds up what they took.  So throughput decides.
 """
 
 from __future__ import annotations

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import socket
 import statistics
+import struct
 import subprocess
 import sys
 import time
@@ -55,6 +56,7 @@ def _waiting(server: Server) -> Iterator[None]:
     with contextlib.ExitStack() as stack:
         for _ in range(_WAITING):
             sock = stack.enter_context(socket.create_connection(("127.0.0.1", server.port), 10))
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # a reset: the client is gone
             sock.sendall(request)
         _until(server, _WAITING)
         yield

@@ -9,7 +9,7 @@ Rules:
   before they hear a word from a worker.
 - A worker gets a door to the mounts of its own generation and to nothing else; what else it says is noted.
 - Mounts that are the same in two generations share their spawner, so `concurrency` holds over a reload.
-- Without the master it ends: spawners see that, and end with their last script.
+- Without the master it ends with the last worker: spawners see that, and end their scripts.
 - Who has lost all parents among the scripts becomes a child of this process (a subreaper), and is ended with it.
 """
 
@@ -88,7 +88,7 @@ class Launcher:
 
     def run(self) -> None:
         """Serve until the master is gone, and then until the spawners are."""
-        while not (self._ending and (not self._spawners or time.monotonic() >= self._end_by)):
+        while not self._over():
             now = time.monotonic()
             due = min([self._end_by, *(record.pinged for record in self._spawners)])
             for fd, _ in self._poller.poll(-1 if due == _NEVER else max(0.0, due - now)):
@@ -99,6 +99,10 @@ class Launcher:
         for record in self._spawners:
             children.kill(record.pid, record.pidfd, signal.SIGKILL)
         _end_children()
+
+    def _over(self) -> bool:
+        """The master is gone, and so are the workers, and the spawners or their time."""
+        return self._end_by < _NEVER and (not self._spawners or time.monotonic() >= self._end_by)
 
     def _note(self, level: str, text: str) -> None:
         send(self._master.sock, Note(level, text))  # type: ignore[arg-type]  # one of the four, everywhere here
@@ -154,15 +158,16 @@ class Launcher:
             record.receiver.sock.close()
 
     def _end(self) -> None:
+        """The master is gone.  Where it has died its workers finish what they have begun, with their scripts."""
         self._ending = True
-        self._end_by = time.monotonic() + _END_SECONDS
         self._forget(self._master.sock.fileno())
-        for record in self._spawners:
-            self._hang_up(record)
-        for worker in self._workers:
-            self._forget(worker.receiver.sock.fileno())
-            worker.receiver.sock.close()
-        self._workers.clear()
+        self._end_without_workers()
+
+    def _end_without_workers(self) -> None:
+        if self._ending and not self._workers:
+            self._end_by = time.monotonic() + _END_SECONDS
+            for record in self._spawners:
+                self._hang_up(record)
 
     # What workers say
 
@@ -178,6 +183,7 @@ class Launcher:
             self._workers.discard(worker)
             self._forget(worker.receiver.sock.fileno())
             worker.receiver.sock.close()
+            self._end_without_workers()
             return
         message, fds = received
         for fd in fds:

@@ -152,10 +152,14 @@ def test_an_empty_packet_is_no_more_than_the_end_of_its_sender(master: Master) -
     works(other)
 
 
-def test_it_ends_with_its_master_and_its_spawners_with_it(fresh: Master) -> None:
-    spawner, pipes = door(fresh.worker(1)), Pipes()
+def test_it_ends_behind_its_master_with_the_last_worker(fresh: Master) -> None:
+    worker, pipes = fresh.worker(1), Pipes()
+    spawner = door(worker)
     pipes.run(spawner, 1, b"waits")
     pid = int(pipes.line())
     fresh.sock.shutdown(2)
+    assert door(worker)  # a master that has died leaves workers behind, which finish what they have begun
+    assert os.path.exists(f"/proc/{pid}")
+    worker.close()
     assert fresh.process.wait(20) == 0
     settled(lambda: not os.path.exists(f"/proc/{pid}"), "the script is gone")
