@@ -31,7 +31,7 @@ def run(session: Session) -> None:
     server = session.own_httpd()
     server.start()
     for measure in MEASURES:
-        if isinstance(measure, Throughput) and measure.name in session.options.only:
+        if isinstance(measure, Throughput) and not measure.connections and measure.name in session.options.only:
             print(f"\n{measure.title} ({measure.name})")
             print("\n".join(_table(session, server, measure.load)), flush=True)
 

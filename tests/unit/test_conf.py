@@ -94,6 +94,31 @@ def test_the_code_that_the_handlers_are_shown_with_has_their_classes() -> None:
     assert ours == {name for name, found in module.items() if getattr(found, "__module__", "") == "hooks"}
 
 
+def test_the_examples_of_scripts_run_what_they_are_for_and_never_as_root(tmp_path: Path) -> None:
+    programs = {
+        "cgi": "/usr/lib/cgi-bin",
+        "cgi-git": "/usr/lib/git-core/git-http-backend",
+        "cgi-cgit": "/usr/lib/cgit/cgit.cgi",
+        "cgi-php": "/usr/bin/php-cgi",
+    }
+    assert programs.keys() == {path.stem for path in EXAMPLES if path.stem.startswith("cgi")}
+    for name, program in programs.items():
+        config = configuration(tmp_path / "httpd.toml", "[server]\n" + (CONF / "examples" / f"{name}.toml").read_text())
+        (mount,) = (mount for mount in config.vhosts[0].mounts if isinstance(mount, schema.Cgi))
+        assert program in {mount.root, mount.script, *mount.interpreters.values()}
+        assert mount.user not in ("", "root")
+
+
+def test_what_the_examples_of_scripts_show_in_comments_is_good(tmp_path: Path) -> None:
+    text = (CONF / "examples" / "cgi.toml").read_text()
+    shown = re.sub(r"^  # (?=\[\[|from = |to = )", "  ", text, flags=re.MULTILINE)
+    config = configuration(tmp_path / "cgi.toml", shown)
+    assert [type(mount) for mount in config.vhosts[0].mounts].count(schema.Redirect) == 1
+    php = (CONF / "examples" / "cgi-php.toml").read_text()
+    config = configuration(tmp_path / "php.toml", php.replace("  #pass_auth", "  pass_auth"))
+    assert [mount.pass_authorization for mount in config.vhosts[0].mounts if isinstance(mount, schema.Cgi)] == [True]
+
+
 def test_the_examples_go_together(tmp_path: Path) -> None:
     shutil.copytree(CONF / "examples", tmp_path / "conf.d")
     text = (CONF / "httpd.toml").read_text()
