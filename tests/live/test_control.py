@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from httpd.control.wire import REQUEST_LIMIT
 from live.client import Client
 from live.conftest import Connect, needs_root
 from live.daemon import HTTPD_CTL, PATIENCE, Daemon, Place, environment, eventually
@@ -164,7 +165,7 @@ def test_peer_credentials_count_even_if_the_socket_is_open_to_all(place: Place, 
 @pytest.mark.parametrize(
     "garbage",
     [b"\n", b"{}\n", b"[]\n", b"\x00\xff\xfe\n", b"[" * 10_000 + b"\n", b'{"command": 1, "arguments": {}}\n',
-     b'{"command": "status", "arguments": []}\n', b'{"command": "nonsense", "arguments": {}}\n', b"x" * 20_000,
+     b'{"command": "status", "arguments": []}\n', b'{"command": "nonsense", "arguments": {}}\n', b"x" * (REQUEST_LIMIT + 1),
      b'{"command": "workers", "arguments": {"count": "many"}}\n',
      b'{"command": "workers", "arguments": {"count": true}}\n',
      b'{"command": "workers", "arguments": {"count": 1e400}}\n', b"GET / HTTP/1.1\r\n\r\n"],
