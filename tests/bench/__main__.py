@@ -3,6 +3,7 @@
 How it measures, so that the ratios mean something:
 
 - Every server has one worker, pinned to one core; the load generator (wrk) has another one, with 32 connections.
+  Measures that say otherwise (scripts: two workers) have all cores for all.
 - The servers take turns, round by round, in an order that changes.  Ratios are the median of the rounds' ratios.
 - Before anything is timed, the answers are compared with the files.
 - Access logs are on and emptied between two measurements.
@@ -27,6 +28,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import syscalls
+from cgi_servers import ApacheCgi
 from files import make_site
 from measures import MEASURES
 from python_servers import PythonServer
@@ -132,10 +134,10 @@ def _machine() -> str:
         found = re.search(r"^model name\s*:\s*(.*)", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
         processor = found[1] if found else platform.machine()
     versions = []
-    for kind in (Nginx, Lighttpd):
+    for kind in (Nginx, Lighttpd, ApacheCgi):
         if not kind.missing():
             done = subprocess.run(kind.version_command, capture_output=True, text=True, check=False)
-            versions += re.findall(r"(?:nginx|lighttpd)/[\d.]+", done.stdout + done.stderr)[:1]
+            versions += re.findall(r"(?:nginx|lighttpd|Apache)/[\d.]+", done.stdout + done.stderr)[:1]
     return ", ".join([f"{os.cpu_count()} x {processor}", f"Linux {platform.release()}",
                       f"Python {platform.python_version()}", *versions])  # fmt: skip
 

@@ -14,7 +14,7 @@ TEXT = (LIVE / "README.md").read_text()
 ROWS = dict(re.findall(r"^\| ([A-K]\d+) \| [^|]+ \| ([^|]+) \|$", TEXT, re.MULTILINE))
 NAMES = sorted(set(re.findall(r"`([\w./]+\.py)(?:::(\w+))?`", TEXT)))
 _TEST_OR_REASON = re.compile(r"`[\w./]+\.py(::\w+)?`|left out: \w|the tests of [A-J]\d|the same test")
-COUNTS = {"A": 20, "B": 22, "C": 18, "D": 11, "E": 9, "G": 11, "I": 8, "J": 9}
+COUNTS = {"A": 20, "B": 22, "C": 18, "D": 11, "E": 9, "F": 15, "G": 11, "I": 8, "J": 9}
 
 
 def test_every_fault_has_a_row() -> None:
