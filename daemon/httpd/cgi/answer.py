@@ -29,6 +29,7 @@ _LOCAL = re.compile(rb"/(?!/)")
 # Date and Server are ours; the rest would contradict how the answer leaves here.
 _DROPPED = HOP_BY_HOP | {b"date", b"server"}
 _ONCE = frozenset((b"status", b"content-type", b"location", b"content-length"))
+_HEADS, _SHORT = 256, 1024  # heads that are remembered, and bytes that one may have for it
 _SHOWN = 200  # bytes of a bad answer that are shown
 
 
@@ -53,6 +54,9 @@ class Head:
     def lines(self) -> bytes:
         """The field lines, as they leave."""
         return b"".join([b"%b: %b\r\n" % pair for pair in self.fields])
+
+
+_heads: dict[bytes, Head] = {}  # nobody changes one
 
 
 class HeadReader:
@@ -83,7 +87,7 @@ class HeadReader:
         if found.start() > self._limit:
             raise BadOutput(f"its head has more than {self._limit} bytes; it begins with {self.first_line}")
         self.rest = data[found.end() :]
-        self.head = parse(data[: found.start()])
+        self.head = _parsed(data[: found.start()])
         return True
 
     @property
@@ -95,6 +99,18 @@ class HeadReader:
     def first_line(self) -> str:
         """What the output begins with, to be shown."""
         return ascii(self._data.split(b"\n", 1)[0][:_SHOWN].decode("latin-1"))
+
+
+def _parsed(block: bytes) -> Head:
+    """`parse`, remembered: a script writes the same head again and again."""
+    head = _heads.get(block)
+    if head is None:
+        head = parse(block)
+        if len(_heads) >= _HEADS:
+            _heads.clear()
+        if len(block) <= _SHORT:
+            _heads[block] = head
+    return head
 
 
 def parse(block: bytes) -> Head:

@@ -318,7 +318,8 @@ class ScriptRun:
         """The answer is over: see whether all else is, too."""
         if self._answer.sink is not None or self.state is State.OVER:
             return
-        self.stderr.read()
+        if self.gone:
+            self.stderr.read()
         self._stdin.close()
         # ASKED: it may run by now, and what it does at TERM may be to write to stderr.
         never = self.state in (State.WAITING, State.QUEUED)

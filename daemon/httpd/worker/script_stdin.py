@@ -33,9 +33,11 @@ class Progress:
     """How far a script has read its body, as far as that can be seen: a file's offset is its reader's."""
 
     def __init__(self, fd: int) -> None:
-        """`fd` stays the caller's."""
+        """`fd` stays the caller's; -1: there is no body."""
         self._at = -1
         self._fd = -1
+        if fd < 0:
+            return
         try:
             os.lseek(fd, 0, os.SEEK_CUR)
         except OSError:  # a pipe
