@@ -6,7 +6,6 @@ The questions are asked as an ordinary user: as root, in a child that has become
 from __future__ import annotations
 
 import os
-import pickle
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
@@ -17,6 +16,7 @@ import pytest
 
 from httpd.cgi.checks import Examiner, Program, Refused
 from httpd.config import schema
+from machine import as_user
 
 OTHER, USER = 65533, 65534  # who has the files of somebody else, and who asks
 ROOT = os.geteuid() == 0
@@ -43,28 +43,6 @@ def plant(folder: Path, name: str, mode: int = 0o755, uid: int | None = None, gi
         os.chown(path, USER if uid is None else uid, USER if gid is None else gid)
     path.chmod(mode)  # behind chown, which takes setuid away
     return path
-
-
-def as_user(function: Callable[[], Any]) -> Any:
-    """What `function` gives as an ordinary user."""
-    if not ROOT:
-        return function()
-    reading, writing = os.pipe()
-    child = os.fork()
-    if child == 0:
-        try:
-            os.setgroups([])
-            os.setgid(USER)
-            os.setuid(USER)
-            os.write(writing, pickle.dumps(function()))
-        finally:
-            os._exit(0)
-    os.close(writing)
-    with open(reading, "rb") as pipe:
-        content = pipe.read()
-    os.waitpid(child, 0)
-    assert content, "the child failed"
-    return pickle.loads(content)
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import pickle
 import pwd
 import shutil
 import tempfile
@@ -15,8 +14,7 @@ import pytest
 
 from httpd.config.errors import ConfigErrors
 from httpd.config.load import Loaded, load
-
-NOBODY = 65534
+from machine import as_user as run_as_user
 
 
 @pytest.fixture
@@ -65,29 +63,8 @@ def open_folder() -> Iterator[Path]:
 
 @pytest.fixture
 def as_user() -> Callable[[Callable[[], Any]], Any]:
-    """Run a function as an ordinary user: in a child as nobody when this is root, else here."""
-
-    def run(function: Callable[[], Any]) -> Any:
-        if os.geteuid() != 0:
-            return function()
-        reading, writing = os.pipe()
-        child = os.fork()
-        if child == 0:
-            try:
-                os.setgroups([])
-                os.setgid(NOBODY)
-                os.setuid(NOBODY)
-                os.write(writing, pickle.dumps(function()))
-            finally:
-                os._exit(0)
-        os.close(writing)
-        with open(reading, "rb") as pipe:
-            content = pipe.read()
-        os.waitpid(child, 0)
-        assert content, "the child failed"
-        return pickle.loads(content)
-
-    return run
+    """`machine.as_user`."""
+    return run_as_user
 
 
 @pytest.fixture
