@@ -99,8 +99,10 @@ class HandlingConnection(AnsweringConnection):
 
     def _serve(self, request: Request) -> bool:
         mount = self._handler_for(request)
-        if mount is None:
-            return super()._serve(request)
+        return super()._serve(request) if mount is None else self._serve_by(request, mount)
+
+    def _serve_by(self, request: Request, mount: CallMount) -> bool:
+        """Have `mount` answer; True as `_serve`."""
         context = self._context
         self._begin(request)
         if mount.refuses(request.method):
@@ -162,16 +164,20 @@ class HandlingConnection(AnsweringConnection):
         record.site = site
         tables.remember(request, site)
 
-    def _hand_over(self, exchange: Exchange, mount: CallMount) -> None:
-        exchange.http11 = mount.http11
+    def _expect(self, exchange: Exchange) -> None:
+        """From now on the answer is another's business."""
         exchange.owner = self
-        exchange.listener = self._tables.number
         exchange.client_address = self._peer
         self._exchange = exchange
         self._fresh = False
         self._phase = Phase.HANDLER
         self._since = 0.0
         self.deadline = NEVER
+
+    def _hand_over(self, exchange: Exchange, mount: CallMount) -> None:
+        exchange.http11 = mount.http11
+        exchange.listener = self._tables.number
+        self._expect(exchange)
         dispatch = self._context.dispatch
         assert dispatch is not None
         dispatch.submit(exchange, mount)

@@ -193,9 +193,7 @@ class ScriptRun:
         sink, self._answer.sink = self._answer.sink, None
         assert sink is not None
         self.settle()
-        sink.close_connection = False
-        sink.over = sink.ended = True
-        sink.owner.answered(sink)
+        _hand_back(sink)
 
     def redirect(self, target: bytes) -> None:
         """The answer is that of another path."""
@@ -210,9 +208,8 @@ class ScriptRun:
         """There will be no answer: say why, end the script, and tell the client."""
         sink, self._answer.sink = self._answer.sink, None
         self.stderr.read()
-        name = ""
         if sink is not None:
-            name = sink.name = self.id
+            sink.name = self.id
             known: dict[str, Any] = {"pid": self.pid} if self.pid else {}
             if self._ended and self.pid:
                 known["ended"] = self._ended
@@ -220,7 +217,7 @@ class ScriptRun:
                 known["stderr"] = self.stderr.last_words
             errors = self.scripts.context.errors
             log = errors.limited(f"scripts {self.mount.key}", 1) if status == 503 else errors
-            log.error(f"script failed: {reason}", script=self.found.file, request=sink.line, status=status, id=name,
+            log.error(f"script failed: {reason}", script=self.found.file, request=sink.line, status=status, id=self.id,
                       **known)  # fmt: skip
         self._stop()
         self._close_output()
@@ -228,9 +225,7 @@ class ScriptRun:
         if sink is not None:
             sink.fault = status
             sink.failure = RuntimeError(reason)
-            sink.close_connection = False
-            sink.over = sink.ended = True
-            sink.owner.answered(sink)
+            _hand_back(sink)
 
     def lost(self) -> None:
         """The client is gone."""
@@ -338,3 +333,10 @@ class ScriptRun:
             self._linger_until = min(
                 self._linger_until, self.scripts.context.now + _LINGER if self.gone else _NEVER
             )
+
+
+def _hand_back(sink: Sink) -> None:
+    """Tell who waits that the answer is over."""
+    sink.close_connection = False
+    sink.over = sink.ended = True
+    sink.owner.answered(sink)

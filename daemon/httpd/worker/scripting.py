@@ -19,7 +19,7 @@ from httpd.protocol.messages import Request
 from httpd.protocol.receiver import Phase
 from httpd.server.exchange import Exchange
 from httpd.system.poller import IN
-from httpd.worker.answering import NEVER, discard
+from httpd.worker.answering import discard
 from httpd.worker.calls import CallMount
 from httpd.worker.doors import Scripts
 from httpd.worker.handling import HandlingConnection
@@ -87,10 +87,9 @@ class ScriptingConnection(HandlingConnection):
         self._found = mount.script_for(request, self._context.now)
         return mount if mount.refuses(request.method) or self._found is not None else None
 
-    def _serve(self, request: Request) -> bool:
-        mount = self._handler_for(request)
+    def _serve_by(self, request: Request, mount: CallMount) -> bool:
         if not isinstance(mount, ScriptMount):
-            return super()._serve(request)
+            return super()._serve_by(request, mount)
         self._redirects = getattr(self, "_redirects", 0)
         self._begin(request)
         found, self._found = self._found, None
@@ -115,13 +114,7 @@ class ScriptingConnection(HandlingConnection):
             return self._refuse_for(request, mount, 503)
         exchange.run = run
         exchange.keep_alive = not self._close
-        exchange.owner = self
-        exchange.client_address = self._peer
-        self._exchange = exchange
-        self._fresh = False
-        self._phase = Phase.HANDLER
-        self._since = 0.0
-        self.deadline = NEVER
+        self._expect(exchange)
         if self._mask != IN:
             self._wait(IN, self.on_input)
         scripts.begin(run)
