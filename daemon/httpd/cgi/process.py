@@ -40,6 +40,7 @@ class Launch:
     stdin: int
     stdout: int
     stderr: int
+    script: bytes = b""  # which of the arguments is the script, where another program runs it
 
     @property
     def descriptors(self) -> tuple[int, int, int]:

@@ -243,7 +243,10 @@ class Spawner:
         environment[b"SCRIPT_FILENAME"] = program.script
         environment.update(self._base)
         words = () if len(program.arguments) > 1 else tuple(run.words)
-        return Launch(program.file, program.arguments + words, environment, program.folder, *job.fds)
+        script = program.script if len(program.arguments) > 1 else b""
+        stdin, stdout, stderr = job.fds
+        arguments = program.arguments + words
+        return Launch(program.file, arguments, environment, program.folder, stdin, stdout, stderr, script)
 
     def _spawn(self, launch: Launch) -> int:
         if self._soft == self._raised:

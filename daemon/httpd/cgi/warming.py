@@ -89,9 +89,8 @@ class WarmInterpreters:
 
 def _command(launch: Launch) -> tuple[tuple[bytes, ...], bytes]:
     """The interpreter with its options, and the script; nothing where it is no Python."""
-    if launch.file != launch.arguments[0] or (len(launch.arguments) > 1 and _PYTHON.fullmatch(launch.file)):
-        words, script = [launch.file], launch.arguments[1] if len(launch.arguments) > 1 else b""
-        return ((launch.file,), script) if script and _PYTHON.fullmatch(words[0]) else ((), b"")
+    if launch.script:
+        return ((launch.file,), launch.script) if _PYTHON.fullmatch(launch.file) else ((), b"")
     words = shebang(launch.file)
     if words and _ENV.fullmatch(words[0]) and len(words) > 1:
         return (tuple(words), launch.file) if _PYTHON.fullmatch(words[1]) else ((), b"")

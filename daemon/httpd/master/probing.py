@@ -9,6 +9,7 @@ import tempfile
 import time
 from collections.abc import Mapping
 
+from httpd.config.errors import one_line
 from httpd.control.commands import Reply
 from httpd.control.wire import DONE, REFUSED, Outcome
 from httpd.master.children import Child, State
@@ -102,5 +103,5 @@ def text_of(report: Mapping[str, object]) -> str:
 
 def _shown(value: object) -> str:
     """Text of an untrusted process, as a terminal can bear it."""
-    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode("ascii") for char in str(value))
+    return one_line(str(value))
 

@@ -25,6 +25,7 @@ from httpd.system.poller import make_poller
 from httpd.worker.context import Context
 from httpd.worker.peer import LINGER
 from httpd.worker.plain import PlainConnection
+from unit.worker.lines import logged
 
 MakeSite = Callable[..., Site[Any]]
 TIMEOUTS = Timeouts(head=10.0, body=20.0, write=30.0, keepalive=15.0, min_rate=500)
@@ -87,10 +88,7 @@ class World:
 
     @property
     def logged(self) -> list[str]:
-        for log in self.context.dirty:
-            log.hand_on()
-        self.context.dirty.clear()
-        return self.written.decode("latin-1").splitlines()
+        return logged(self.context, self.written)
 
     def close(self) -> None:
         for connection in list(self.context.connections.values()):

@@ -24,6 +24,7 @@ from httpd.worker.calls import CallMount
 from httpd.worker.context import Context
 from httpd.worker.dispatch import Dispatch
 from httpd.worker.plain import PlainConnection
+from unit.worker.lines import logged
 
 PATIENCE = 20.0
 GET = b"GET /x HTTP/1.1\r\nHost: a\r\n\r\n"
@@ -138,10 +139,7 @@ class World:
 
     @property
     def logged(self) -> list[str]:
-        for log in self.context.dirty:
-            log.hand_on()
-        self.context.dirty.clear()
-        return self.written.decode("latin-1").splitlines()
+        return logged(self.context, self.written)
 
     def close(self) -> None:
         for connection in list(self.context.connections.values()):
