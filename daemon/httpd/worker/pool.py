@@ -221,14 +221,14 @@ class Pool:
         return True
 
     def _wake(self) -> bool:
-        """Wake a thread, or make one; False when all are at work."""
+        """Wake a thread, or make one; False when as many are awake as may be."""
+        if len(self._threads) - len(self._idle) >= self.size + self._released:
+            return False
         if self._idle:
             thread = self._idle.pop()
             thread.asleep = False
             thread.lock.release()
             return True
-        if len(self._threads) >= self.size + self._released:
-            return False
         thread = Worker()
         self._threads.append(thread)
         if not self._begin(thread, self._work):
@@ -263,11 +263,16 @@ class Pool:
         """What a thread does: run handlers, for ever."""
         queue, finished, clock = self.queue, self.finished, time.monotonic
         while True:
+            if len(self._threads) - len(self._idle) > self.size + self._released:  # a leader was relieved
+                if self._is_surplus(me):
+                    return
+                self._lie_down(me)
             try:
                 job = queue.popleft()
             except IndexError:
-                if not self._sleep(me):
+                if len(self._threads) > self.size + self._released and self._is_surplus(me):
                     return
+                self._sleep(me)
                 continue
             job.since = began = clock()
             me.job = job
@@ -278,12 +283,15 @@ class Pool:
             if not queue or clock() - began > _STUCK:
                 self.bell.ring()
 
-    def _sleep(self, me: Worker) -> bool:
-        """Wait for something to do; False when there are too many threads."""
-        main = me.thread is threading.main_thread()  # which must not end
-        if len(self._threads) > self.size + self._released and not main:
-            self._threads.remove(me)
+    def _is_surplus(self, me: Worker) -> bool:
+        """Whether this thread, of which there are too many, is to end.  The main thread must not: others will."""
+        if me.thread is threading.main_thread():
             return False
+        self._threads.remove(me)
+        return True
+
+    def _sleep(self, me: Worker) -> None:
+        """Wait for something to do."""
         me.asleep = True
         self._idle.append(me)
         if self.queue:  # it came while we lay down; nobody may have seen that
@@ -293,9 +301,14 @@ class Pool:
                 pass  # somebody has, and wakes us
             else:
                 me.asleep = False
-                return True
+                return
         me.lock.acquire()
-        return True
+
+    def _lie_down(self, me: Worker) -> None:
+        """Wait for less to do, whatever is queued: enough others are awake."""
+        me.asleep = True
+        self._idle.append(me)
+        me.lock.acquire()
 
 
 def _nobody_leads() -> bool:

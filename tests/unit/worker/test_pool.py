@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import threading
 import time
 from collections import deque
@@ -142,6 +145,65 @@ def test_no_more_at_once_than_there_may_be(make: Callable[[int], Loop]) -> None:
     loop.wait_for(lambda: len(loop.over) == 5)
 
 
+def test_a_leader_that_was_relieved_is_no_thread_more(make: Callable[[int], Loop]) -> None:
+    loop = make(1)
+    busy, queued, slow = Job(free=False), Job(free=False), Job(free=False)
+    loop.submit(busy)
+    assert busy.began.wait(PATIENCE)
+    loop.submit(queued)
+    relieved = loop.pool.leader.thread
+    loop.submit_quick(slow)
+    loop.wait_for(lambda: len(loop.leads) >= 2)
+    slow.may_end.set()
+    assert relieved is not None
+    relieved.join(PATIENCE)
+    assert not relieved.is_alive() and not queued.began.is_set()
+    busy.may_end.set()
+    assert queued.began.wait(PATIENCE)
+    queued.may_end.set()
+
+
+def test_the_main_thread_lies_down_and_another_ends_in_its_place() -> None:
+    """Which must not end; it leads at first, and is one of the threads when it was relieved."""
+    program = "import unit.worker.test_pool as tests; tests.lead_in_the_main_thread()"
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=PATIENCE * 3, env=_environment())
+
+
+def _environment() -> dict[str, str]:
+    return {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+
+
+def lead_in_the_main_thread() -> None:
+    """What the test above has another process do."""
+    pool = Pool(1)
+    loop = Loop(pool)
+    threading.Thread(target=_relieve, args=(loop,), daemon=True).start()
+    pool.lead_on()  # never returns: the main thread is one of many in the end
+
+
+def _relieve(loop: Loop) -> None:
+    status = 1
+    try:
+        loop.wait_for(lambda: loop.leads)
+        busy, queued, slow = Job(free=False), Job(), Job(free=False)
+        loop.submit(busy)
+        assert busy.began.wait(PATIENCE)
+        loop.submit(queued)
+        loop.submit_quick(slow)
+        loop.wait_for(lambda: len(loop.leads) >= 2)
+        slow.may_end.set()
+        loop.wait_for(lambda: slow in loop.over)
+        assert not queued.began.is_set()
+        busy.may_end.set()
+        loop.wait_for(lambda: queued in loop.over)
+        further = [Job() for _ in range(50)]
+        loop.submit(*further)
+        loop.wait_for(lambda: set(further) <= set(loop.over))
+        status = 0
+    finally:
+        os._exit(status)
+
+
 def test_one_that_was_let_go_does_not_count(make: Callable[[int], Loop]) -> None:
     loop = make(1)
     stream, other = Job(free=False), Job()
@@ -177,8 +239,9 @@ def test_a_quick_job_runs_in_the_thread_of_the_loop(make: Callable[[int], Loop])
     jobs = [Job() for _ in range(20)]
     loop.submit_quick(*jobs)
     loop.wait_for(lambda: len(loop.over) == 20)
-    assert loop.over == jobs
-    if len(loop.leads) == 1:  # else this machine was so busy that the leader was relieved
+    assert set(loop.over) == set(jobs)
+    if len(loop.leads) == 1:  # else this machine was so busy that the leader was relieved, and its job is over last
+        assert loop.over == jobs
         assert {job.thread for job in jobs} == {loop.leads[0]}
 
 
