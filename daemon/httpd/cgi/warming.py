@@ -15,6 +15,7 @@ from __future__ import annotations
 import array
 import contextlib
 import json
+import marshal
 import math
 import os
 import re
@@ -41,9 +42,10 @@ _PYTHON = re.compile(rb"(?:.*/)?(?:python|pypy)(?:3(?:\.[0-9]+)?)?")
 _ENV = re.compile(rb"(?:.*/)?env")
 # Those that change how a script runs, not what is run instead of it.
 _OPTIONS = re.compile(rb"-[bBdEIOPqRsSuv]+|-[bBdEIOPqRsSuv]*[WX].+")
-_SOURCE = resources.files("httpd.cgi").joinpath("warm.py").read_bytes()  # before its user can't read it any more
+# Before its user can't read it any more.
+_SOURCE = b"\0".join(resources.files("httpd.cgi").joinpath(name).read_bytes() for name in ("warm_script.py", "warm.py"))
 _LOOK_SECONDS = 1.0
-_BOOT = b"import os; exec(compile(os.read(3, 65536), 'httpd', 'exec'))"
+_BOOT = b"import os\nfor text in os.read(3, 65536).split(b'\\0'): exec(compile(text, 'httpd', 'exec'))"
 
 
 class Host(Protocol):
@@ -109,7 +111,7 @@ class Interpreter:
         self._ready = False
         self._dismissed = False
         self._failure = ""
-        self._waiting: list[tuple[Any, dict[str, Any]]] = []
+        self._waiting: list[tuple[Any, bytes]] = []
         self._jobs: dict[int, Any] = {}
         self._numbers = 0
         self._numbered: dict[Any, int] = {}
@@ -123,8 +125,9 @@ class Interpreter:
         if self._pidfd is not None:
             host.watch(self._pidfd, self._reap)
         limits = mount.limits
-        self._send({"modules": [*_COMMON, *mount.warm_modules], "cpu": math.ceil(limits.cpu), "memory": limits.memory,
-                    "files": limits.files})  # fmt: skip
+        settings = {"modules": [*_COMMON, *mount.warm_modules], "cpu": math.ceil(limits.cpu), "memory": limits.memory,
+                    "files": limits.files}  # fmt: skip
+        self._send(json.dumps(settings).encode())
         self._door.setblocking(False)
         host.watch(self._door.fileno(), self._on_door)
 
@@ -176,18 +179,15 @@ class Interpreter:
         self._numbers += 1
         self._numbered[job] = self._numbers
         words = launch.arguments[launch.arguments.index(script) :]
-        message = {
-            "run": self._numbers, "file": _text(script), "argv": [_text(word) for word in words],
-            "folder": _text(launch.folder),
-            "env": {_text(name): _text(value) for name, value in launch.environment.items()},
-        }  # fmt: skip
+        environment = marshal.dumps(dict(launch.environment), 2)
+        message = marshal.dumps((self._numbers, script, list(words), launch.folder, environment), 2)
         self._jobs[self._numbers] = job
         if self._ready:
             self._hand_over(job, message)
         else:
             self._waiting.append((job, message))
 
-    def _hand_over(self, job: Any, message: dict[str, Any]) -> None:
+    def _hand_over(self, job: Any, message: bytes) -> None:
         if not self._send(message, job.fds):
             self._over(job)
             self._host.decline(job, 503, "the warm interpreter takes no more")
@@ -200,17 +200,17 @@ class Interpreter:
             self._over(job)
             self._host.ended(job, "ended before it began")
         elif job in self._numbered:
-            self._send({"kill": self._numbered[job], "signal": int(number)})
+            self._send(marshal.dumps((self._numbered[job], int(number)), 2))
 
     def _over(self, job: Any) -> None:
         self._jobs.pop(self._numbered.pop(job), None)
         if self._dismissed and not self._jobs and not self._waiting:
             self._close()
 
-    def _send(self, message: dict[str, Any], fds: list[int] | tuple[int, ...] = ()) -> bool:
+    def _send(self, message: bytes, fds: list[int] | tuple[int, ...] = ()) -> bool:
         extra = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))] if fds else []
         try:
-            self._door.sendmsg([json.dumps(message, ensure_ascii=False).encode("latin-1", "replace")], extra)
+            self._door.sendmsg([message], extra)
         except OSError:
             return False
         return True
@@ -225,7 +225,14 @@ class Interpreter:
         if not data:
             self._died()
             return
-        message = json.loads(data)
+        if data.startswith(b"{"):
+            self._on_first(json.loads(data))
+        else:
+            what, number, value = data.split()
+            self._on_news(what, int(number), int(value))
+
+    def _on_first(self, message: dict[str, Any]) -> None:
+        self._failure = message.get("failed", "")
         if "ready" in message:
             self._ready = True
             self._look_at = time.monotonic() + _LOOK_SECONDS
@@ -233,24 +240,20 @@ class Interpreter:
             waiting, self._waiting = self._waiting, []
             for job, wanted in waiting:
                 self._hand_over(job, wanted)
-        elif "failed" in message:
-            self._failure = message["failed"]
-        else:
-            self._on_news(message)
 
-    def _on_news(self, message: dict[str, Any]) -> None:
-        job = self._jobs.get(message["run"])
+    def _on_news(self, what: bytes, number: int, value: int) -> None:
+        job = self._jobs.get(number)
         if job is None:
             return
-        if "pid" in message:
-            job.pid = message["pid"]
+        if what == b"pid":
+            job.pid = value
             self._host.started(job)
-        elif "errno" in message:
-            self._over(job)
-            self._host.decline(job, 503, f"no process to be had: {os.strerror(message['errno'])}")
+            return
+        self._over(job)
+        if what == b"errno":
+            self._host.decline(job, 503, f"no process to be had: {os.strerror(value)}")
         else:
-            self._over(job)
-            self._host.ended(job, _how(message["status"]).text)
+            self._host.ended(job, _how(value).text)
 
     def _died(self) -> None:
         self._dismissed = True
@@ -271,10 +274,6 @@ class Interpreter:
         if self._door.fileno() >= 0:
             self._host.forget(self._door.fileno())
             self._door.close()
-
-
-def _text(data: bytes) -> str:
-    return data.decode("latin-1")
 
 
 def _mark(file: str) -> tuple[int, int, int]:

@@ -10,6 +10,7 @@ import array
 import ast
 import contextlib
 import json
+import marshal
 import os
 import pwd
 import re
@@ -27,9 +28,10 @@ from typing import Any
 
 import pytest
 
-PROGRAM = Path(__file__).parents[3] / "daemon" / "httpd" / "cgi" / "warm.py"
-SOURCE = PROGRAM.read_bytes()
-BOOT = b"exec(compile(open(3, 'rb').read(), 'httpd', 'exec'))"
+PROGRAM = Path(__file__).parents[3] / "daemon" / "httpd" / "cgi"
+PARTS = [(PROGRAM / name).read_bytes() for name in ("warm_script.py", "warm.py")]
+SOURCE = b"\0".join(PARTS)
+BOOT = b"for text in open(3, 'rb').read().split(b'\\0'): exec(compile(text, 'httpd', 'exec'))"
 MODULES = ("contextlib", "csv", "json", "logging", "random", "re", "subprocess", "tempfile", "traceback", "warnings")
 LIMIT = 30.0  # seconds, reached only by a failure
 VERSIONS = ("3.11", "3.12", "3.13")
@@ -79,7 +81,6 @@ class Run:
         self.number, self.stdin, self.stdout, self.stderr = number, stdin, stdout, stderr
         self.pid = 0
         self.status: int | None = None
-        self.errno = 0
 
     def input(self) -> int:
         """Its standard input, for who closes it."""
@@ -120,16 +121,17 @@ class Warm:
         for fd in (source, null, stderr, *high):
             os.close(fd)
         theirs.close()
-        self.send({"modules": modules, "cpu": 0, "memory": 0, "files": 0, **limits})
-        self.first = self.receive()
+        self.door.send(json.dumps({"modules": modules, "cpu": 0, "memory": 0, "files": 0, **limits}).encode())
+        first = self.door.recv(1 << 20)
+        self.first = json.loads(first) if first else None
 
-    def send(self, message: dict[str, Any], fds: tuple[int, ...] = ()) -> None:
+    def send(self, *message: Any, fds: tuple[int, ...] = ()) -> None:
         extra = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))] if fds else []
-        self.door.sendmsg([json.dumps(message).encode("ascii")], extra)
+        self.door.sendmsg([marshal.dumps(message, 2)], extra)
 
-    def receive(self) -> Any:
-        data = self.door.recv(1 << 20)
-        return json.loads(data) if data else None
+    def receive(self) -> tuple[str, int, int]:
+        what, number, value = self.door.recv(1 << 20).decode().split()
+        return what, int(number), int(value)
 
     def start(self, script: Path, *words: str | bytes, folder: Path | None = None, environment: Any = None) -> Run:
         ends = [os.pipe() for _ in range(3)]
@@ -137,16 +139,10 @@ class Warm:
         theirs = (ends[0][0], ends[1][1], ends[2][1])
         self.runs[run.number] = run
 
-        def text(word: Any) -> str:
-            return os.fsencode(word).decode("latin-1")
-
+        variables = {os.fsencode(name): os.fsencode(value) for name, value in (environment or self.environment).items()}
         self.send(
-            {
-                "run": run.number, "file": text(script), "argv": [text(word) for word in (script, *words)],
-                "folder": text(folder or script.parent),
-                "env": {text(name): text(value) for name, value in (environment or self.environment).items()},
-            },
-            theirs,
+            run.number, os.fsencode(script), [os.fsencode(word) for word in (script, *words)],
+            os.fsencode(folder or script.parent), marshal.dumps(variables, 2), fds=theirs,
         )  # fmt: skip
         for fd in theirs:
             os.close(fd)
@@ -154,12 +150,9 @@ class Warm:
 
     def wait(self, wanted: Run) -> int:
         while wanted.status is None:
-            message = self.receive()
-            run = self.runs[message["run"]]
-            run.pid = message.get("pid", run.pid)
-            run.errno = message.get("errno", 0)
-            assert not run.errno
-            run.status = message.get("status")
+            what, number, value = self.receive()
+            assert what in ("pid", "status")
+            setattr(self.runs[number], what, value)
         return os.waitstatus_to_exitcode(wanted.status)
 
     def run(self, script: Path, *words: str | bytes, stdin: bytes = b"", **more: Any) -> Result:
@@ -546,7 +539,7 @@ def test_a_module_that_fails(started: Callable[..., Warm], source: str, message:
     write(tmp_path, source, "mine.py")
     warm = started(modules=("json", "mine"), environment={"PYTHONPATH": str(tmp_path)})
     assert warm.first == {"failed": message}
-    assert warm.receive() is None
+    assert warm.door.recv(1) == b""
     assert warm.ended() == 1
 
 
@@ -591,10 +584,10 @@ def test_what_is_left_of_a_run_that_was_told_to_stop_is_killed(started: Callable
     warm = started()
     run = warm.start(write(tmp_path, FAMILY))
     pump({}, [run.stdout], lambda output: output == [b"up\n"])
-    warm.send({"kill": run.number, "signal": signal.SIGTERM})
+    warm.send(run.number, int(signal.SIGTERM))
     assert pump({}, [run.stdout]) == [b""]  # the child held it open
     assert warm.wait(run) == -signal.SIGTERM
-    warm.send({"kill": run.number, "signal": signal.SIGTERM})  # nobody's number any more
+    warm.send(run.number, int(signal.SIGTERM))  # nobody's number any more
     run.close()
     assert warm.run(write(tmp_path, "print(1)"))[0] == b"1\n"
 
@@ -616,7 +609,7 @@ def test_a_stop_as_early_as_can_be(started: Callable[..., Warm], tmp_path: Path)
     script = write(tmp_path, "import signal\nsignal.pause()")
     for _ in range(20):
         run = warm.start(script)
-        warm.send({"kill": run.number, "signal": signal.SIGTERM})
+        warm.send(run.number, int(signal.SIGTERM))
         assert warm.wait(run) == -signal.SIGTERM
         run.close()
 
@@ -650,7 +643,7 @@ def test_no_more_processes(started: Callable[..., Warm], tmp_path: Path) -> None
 
     resource.prlimit(warm.pid, resource.RLIMIT_NPROC, (1, 1))
     run = warm.start(write(tmp_path, ""))
-    assert warm.receive() == {"run": run.number, "errno": 11}
+    assert warm.receive() == ("errno", run.number, 11)
     run.close()
 
 
@@ -659,4 +652,5 @@ def test_it_fits_into_a_pipe() -> None:
 
 
 def test_its_syntax_is_that_of_the_oldest_python() -> None:
-    ast.parse(SOURCE, feature_version=(3, 8))
+    for part in PARTS:
+        ast.parse(part, feature_version=(3, 8))
