@@ -26,6 +26,7 @@ from collections import deque
 from collections.abc import Callable, Mapping
 
 from httpd.cgi.checks import Examiner, Refused
+from httpd.cgi.ends import Ends
 from httpd.cgi.jobs import Client, Job, Names, base_environment, signal_group
 from httpd.cgi.messages import (
     Admit,
@@ -45,7 +46,6 @@ from httpd.cgi.messages import (
 from httpd.cgi.process import Launch, explain, start
 from httpd.cgi.warming import WarmInterpreters
 from httpd.config import schema
-from httpd.system import children
 from httpd.system.limits import raise_nofile
 from httpd.system.pairs import EOF, BadMessage
 from httpd.system.poller import IN, make_poller
@@ -55,9 +55,7 @@ GRACE = 2.0  # seconds between TERM and KILL
 _FDS_PER_RUN = 4
 _SPARE_FDS = 256
 _LAST_ROUNDS = 5.0  # seconds that a spawner whose workers are gone waits for what it has killed
-_YOUNG = 0.02  # seconds behind which a worker is told that a script runs
 _TELL = 0.01  # seconds behind which a worker is told of the end of a run that was short
-_LOOK_SECONDS = 0.02  # between two looks at runs whose end nothing tells
 _NEVER = float("inf")
 
 
@@ -79,9 +77,8 @@ class Spawner:
         self._running = 0
         self._nested = False
         self._dying: set[Job] = set()
-        self._young: deque[Job] = deque()  # of which their workers have not been told yet
+        self._ends = Ends(self, mount.concurrency)
         self._tell_at = _NEVER  # when to tell of short runs' ends
-        self._unwatched: set[Job] = set()  # whose end nothing tells: there are no pidfds here
         self._leaving = False
         self._leave_by = _NEVER
         self._examiner = Examiner(mount, os.geteuid(), switched=switched)
@@ -107,26 +104,19 @@ class Spawner:
         """Serve until nobody needs it any more."""
         while not self._over():
             now = time.monotonic()
-            due = min([self._leave_by, *(job.kill_at for job in self._dying)])
-            if self._unwatched:
-                due = min(due, now + _LOOK_SECONDS)
-            if self._young:
-                due = min(due, self._young[0].started + _YOUNG)
-            due = min(due, self._tell_at)
+            due = min([self._leave_by, self._tell_at, self._ends.due, *(job.kill_at for job in self._dying)])
             for fd, _ in self._poller.poll(-1 if due == _NEVER else max(0.0, due - now)):
                 handler = self._handlers.get(fd)
                 if handler is not None:
                     handler()
             now = time.monotonic()
-            self._kill_late(now)
-            while self._young and now >= self._young[0].started + _YOUNG:
-                self._announce(self._young.popleft())
+            if self._dying:
+                self._kill_late(now)
+            self._ends.look(now)
             if now >= self._tell_at:
                 self._tell_at = _NEVER
                 for client in self._clients:
                     client.tell_ends()
-            for job in list(self._unwatched):
-                self._on_end(job)
 
     def _over(self) -> bool:
         if not self._leaving:
@@ -199,7 +189,7 @@ class Spawner:
 
     def _take(self, job: Job) -> None:
         mount = self._mount
-        if not self._waiting and self._slots.take():
+        if not self._waiting and self._take_slot():
             job.client.jobs[job.run.number] = job
             self._start(job)
         elif self._places.take():
@@ -211,6 +201,12 @@ class Spawner:
         else:
             job.close_fds()
             job.client.tell(Declined(job.run.number, 503, f"{mount.concurrency} scripts run and {mount.queue} wait"))
+
+    def _take_slot(self) -> bool:
+        if self._slots.take():
+            return True
+        self._ends.collect()  # one may be over, and nobody has looked
+        return self._slots.take()
 
     # Runs
 
@@ -228,11 +224,6 @@ class Spawner:
         except OSError as error:
             self.decline(job, 500, explain(error, launch.file))
             return
-        job.pidfd = children.watch(job.pid)
-        if job.pidfd is None:
-            self._unwatched.add(job)
-        else:
-            self.watch(job.pidfd, lambda: self._on_end(job))
         self.started(job)
 
     def _prepare(self, job: Job) -> Launch:
@@ -260,13 +251,12 @@ class Spawner:
     def started(self, job: Job) -> None:
         """It runs, whoever started it."""
         job.close_fds()
-        job.started = time.monotonic()
-        self._young.append(job)
+        self._ends.add(job)
 
-    def _announce(self, job: Job) -> None:
-        if not job.over:
-            job.announced = True
-            job.client.tell(Started(job.run.number, job.pid))
+    def announce(self, job: Job) -> None:
+        """It has run for a moment."""
+        job.announced = True
+        job.client.tell(Started(job.run.number, job.pid))
 
     def decline(self, job: Job, status: int, reason: str) -> None:
         """It will not run, although it had a slot."""
@@ -275,18 +265,6 @@ class Spawner:
         self._dying.discard(job)
         job.client.tell(Declined(job.run.number, status, reason))
         self._free()
-
-    def _on_end(self, job: Job) -> None:
-        if job.stopping and job.pidfd is not None:
-            signal_group(job.pid, signal.SIGKILL)  # what is left of it; its number is not free yet
-        status = children.reap(job.pid, job.pidfd)
-        if status is None:
-            return
-        self._unwatched.discard(job)
-        if job.pidfd is not None:
-            self.forget(job.pidfd)
-            os.close(job.pidfd)
-        self.ended(job, status.text)
 
     def ended(self, job: Job, how: str) -> None:
         """A run is over, whoever started it."""
@@ -332,6 +310,7 @@ class Spawner:
             job.stopping = True
             job.kill_at = time.monotonic() + GRACE
             self._dying.add(job)
+            self._ends.watch(job)
             self.signal(job, signal.SIGTERM)
 
     def signal(self, job: Job, number: int) -> None:

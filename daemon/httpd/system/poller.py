@@ -30,6 +30,7 @@ if sys.platform == "linux":
     EDGE: int = select.EPOLLET
 else:
     IN, OUT, ERR, HUP, EXCLUSIVE, EDGE = 1, 4, 8, 16, 0, 0
+END = HUP if sys.platform == "linux" else IN  # that nobody writes any more; elsewhere that is not told without what was
 
 
 class Poller(Protocol):

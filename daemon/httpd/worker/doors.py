@@ -17,6 +17,7 @@ import errno
 import itertools
 import os
 import socket
+from collections import deque
 from collections.abc import Callable
 from typing import Any
 
@@ -44,6 +45,7 @@ from httpd.worker.context import Context
 from httpd.worker.run_faces import State
 from httpd.worker.runs import ScriptRun
 from httpd.worker.script_answer import ScriptAnswer
+from httpd.worker.script_output import ScriptOutput
 
 _PATIENCE = 2.0  # seconds that a run waits for a door, or for a first word behind it
 _TICK = 0.1  # seconds between two looks at what runs
@@ -70,6 +72,7 @@ class Scripts:
         self.null = os.open(os.devnull, os.O_RDONLY)
         self.active: set[ScriptRun] = set()
         self.held: list[ScriptAnswer] = []  # that wait for their end, or for more
+        self._fresh: deque[ScriptOutput] = deque()  # that are not read yet
         self._tell_master = tell_master
         self._doors: dict[str, Spawning] = {}
         self._waiting: dict[str, list[ScriptRun]] = {}  # for a door, by mount
@@ -96,6 +99,8 @@ class Scripts:
     def begin(self, run: ScriptRun) -> None:
         """Have a script run."""
         self.active.add(run)
+        run.output.begin()
+        self._fresh.append(run.output)
         if self._next_look == _NEVER:
             self._next_look = self.context.now + _TICK
         door = self._doors.get(run.mount.key)
@@ -270,12 +275,21 @@ class Scripts:
 
     def tend(self, now: float) -> float:
         """Seconds until `look` has something to do."""
-        due = min([self._next_look, *(answer.hold_until for answer in self.held)])
+        due = min([self._next_look, *[answer.hold_until for answer in self.held]])
+        fresh = self._fresh
+        while fresh and not fresh[0].waits:
+            fresh.popleft()
+        if fresh:
+            due = min(due, fresh[0].read_at)
         return _NEVER if due == _NEVER else max(0.0, due - now)
 
     def look(self, now: float) -> None:
-        """Deadlines, and output that has been held for long enough."""
-        held, self.held = self.held, []
+        """Deadlines, and output that has waited for long enough."""
+        while self._fresh and now >= self._fresh[0].read_at:
+            self._fresh.popleft().attend()
+        held: list[ScriptAnswer] = []
+        if self.held:
+            held, self.held = self.held, held
         for answer in held:
             if answer.holds:
                 if now >= answer.hold_until:

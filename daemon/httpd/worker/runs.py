@@ -21,15 +21,13 @@ from collections.abc import Callable
 from typing import Any
 
 from httpd.cgi.lookup import Found
-from httpd.system.poller import IN
 from httpd.worker.run_faces import AHEAD, Host, Sink, State
 from httpd.worker.script_answer import ScriptAnswer
 from httpd.worker.script_mount import ScriptMount
+from httpd.worker.script_output import ScriptOutput
 from httpd.worker.script_stderr import ScriptStderr
 from httpd.worker.script_stdin import Progress
 
-_READ = 64 * 1024  # bytes of one read; what a pipe holds
-_TURN = 256 * 1024  # bytes of output that are taken in one round
 _LINGER = 2.0  # seconds that output, or stderr, may stay open behind the script's end
 _NEVER = float("inf")
 
@@ -58,13 +56,10 @@ class ScriptRun:
         self._stopped = False
         self._id = ""
         self._linger_until = _NEVER
-        self._paused = False
         self._stdin = Progress(stdin if stdin != scripts.null else -1)
-        self._out, out = os.pipe()
+        self.output = ScriptOutput(scripts.context, self)
         self.stderr = ScriptStderr(self)
-        os.set_blocking(self._out, False)
-        self.child_fds: tuple[int, ...] = (stdin, out, self.stderr.child_fd)
-        scripts.context.watch(self._out, IN, 0, self._on_output)
+        self.child_fds: tuple[int, ...] = (stdin, self.output.child_fd, self.stderr.child_fd)
 
     def close_child_fds(self) -> None:
         """The script's ends are on their way to it."""
@@ -84,7 +79,6 @@ class ScriptRun:
         self.stderr.log()
         if self.state in AHEAD:
             self._begin_to_run()
-        self._progress()
 
     def declined(self, status: int, reason: str) -> None:
         self._ended = "it was not run"
@@ -99,10 +93,10 @@ class ScriptRun:
         self._linger_until = self.scripts.context.now + _LINGER
         if self._answer.sink is None:
             self.settle()
-        elif self._out < 0:
+        elif not self.output.open:
             self._without_answer()
         else:
-            self._on_output(0)  # it is all there, most likely
+            self.output.read()  # it is all there, most likely
 
     def orphaned(self) -> None:
         """Its spawner is gone: it goes on, and nobody can tell how it ends, or end it."""
@@ -110,10 +104,9 @@ class ScriptRun:
         self._orphan = True
         if self.state in AHEAD:  # it may run and nobody has told: if it does not, its output has ended
             self._begin_to_run()
-            self._progress()
         if self._answer.sink is None:
             self.settle()
-        elif self._out < 0:
+        elif not self.output.open:
             self._without_answer()
 
     @property
@@ -129,45 +122,34 @@ class ScriptRun:
 
     # Output
 
-    def _on_output(self, mask: int) -> None:
-        taken = 0
-        while self._out >= 0 and taken < _TURN:
-            try:
-                data = os.read(self._out, _READ)
-            except BlockingIOError:
-                break
-            if not data:
-                self._close_output()
-                self._end_of_output()
-                return
-            taken += len(data)
-            if self.state in AHEAD:
-                self._begin_to_run()
-            if self._answer.sink is not None and not self._answer.take(data):
-                return
-        if taken:
-            self._progress()
-            if self._answer.sink is not None and self._answer.has_head:
-                self._answer.hold_or_send()
+    def take(self, data: bytes) -> bool:
+        """Some output.  False: no more of it is wanted."""
+        if self.state in AHEAD:
+            self._begin_to_run()
+        return self._answer.sink is None or self._answer.take(data)
+
+    def took_some(self) -> None:
+        """Output was taken, and there is none for the moment."""
+        self._progress()
+        if self._answer.sink is not None and self._answer.has_head:
+            self._answer.hold_or_send()
 
     def _begin_to_run(self) -> None:
         self.state = State.RUNNING
         self._started = self._started or self.scripts.context.now
+        self._progress()
 
     def pause(self) -> None:
         """The client has to take some of the answer first."""
-        if self._out >= 0 and not self._paused:
-            self._paused = True
-            self.scripts.context.forget(self._out)
+        self.output.pause()
 
     def set(self) -> None:
         """The client has taken much of what waited for it."""
-        if self._paused and self._out >= 0:
-            self._paused = False
-            self.scripts.context.watch(self._out, IN, 0, self._on_output)
+        if self.output.resume():
             self._progress()
 
-    def _end_of_output(self) -> None:
+    def output_ended(self) -> None:
+        """There will be no more."""
         if self._answer.sink is None:
             self.settle()
             return
@@ -199,7 +181,7 @@ class ScriptRun:
         """The answer is that of another path."""
         sink, self._answer.sink = self._answer.sink, None
         assert sink is not None
-        self._close_output()
+        self.output.close()
         self.settle()
         sink.over = sink.ended = True
         sink.owner.redirect(sink, target)
@@ -220,7 +202,7 @@ class ScriptRun:
             log.error(f"script failed: {reason}", script=self.found.file, request=sink.line, status=status, id=self.id,
                       **known)  # fmt: skip
         self._stop()
-        self._close_output()
+        self.output.close()
         self.settle()
         if sink is not None:
             sink.fault = status
@@ -232,15 +214,8 @@ class ScriptRun:
         if self._answer.sink is not None:
             self._answer.sink = None
             self._stop()
-            self._close_output()
+            self.output.close()
             self.settle()
-
-    def _close_output(self) -> None:
-        if self._out >= 0:
-            if not self._paused:
-                self.scripts.context.forget(self._out)
-            os.close(self._out)
-            self._out = -1
 
     @property
     def id(self) -> str:
@@ -265,7 +240,7 @@ class ScriptRun:
         if now >= self._linger_until:
             self._stop_lingering()
             return
-        if self._paused or self._stdin.moved():
+        if self.output.paused or self._stdin.moved():
             self._progress()
         longest = self.mount.mount.max_time
         if self.state in (State.RUNNING, State.ANSWERED) and longest and now - self._started >= longest:
@@ -296,15 +271,15 @@ class ScriptRun:
     def _stop_lingering(self) -> None:
         """Somebody whom the script has left behind holds its output, or its stderr."""
         self._linger_until = _NEVER
-        if self._out >= 0 and self._answer.sink is not None:
+        if self.output.open and self._answer.sink is not None:
             self.scripts.context.errors.notice(
                 "script has ended, but a process that it left behind holds its output: the answer ends here",
                 script=self.found.file, pid=self.pid,
             )  # fmt: skip
-        self._close_output()
+        self.output.close()
         if self._answer.sink is not None:
             self._ended = self._ended or "its end is not known"
-            self._end_of_output()
+            self.output_ended()
         self.settle()
         self.stderr.close()
         self.settle()
@@ -320,7 +295,7 @@ class ScriptRun:
         never = self.state in (State.WAITING, State.QUEUED)
         if never or (self.gone and (not self.stderr.open or not self.pid)):
             self.state = State.OVER
-            self._close_output()
+            self.output.close()
             self.stderr.close()
             self.close_child_fds()
             self.scripts.over(self)
