@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 from pathlib import Path
@@ -30,6 +31,9 @@ def test_the_demo_serves_what_the_repository_has() -> None:
     roots = [mount.root for vhost in config.vhosts for mount in vhost.mounts if isinstance(mount, schema.Directory)]
     pages = [page for vhost in config.vhosts for page in vhost.settings.error_pages.values()]
     assert all(Path(root).is_dir() for root in roots)
+    programs = [mount for vhost in config.vhosts for mount in vhost.mounts if isinstance(mount, schema.Cgi)]
+    assert programs
+    assert all(os.access(script, os.X_OK) for mount in programs for script in Path(mount.root).iterdir())
     assert pages
     assert all(Path(page).is_file() for page in pages)
     # As `make run` promises to everybody: no user, nothing outside of this machine.

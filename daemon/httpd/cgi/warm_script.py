@@ -72,6 +72,10 @@ class Interpreter:
     def settle(self) -> None:
         """All modules are there."""
         os.register_at_fork = self.register_at_fork
+        if _thread._count():  # a module has started threads
+            for functions in self.at_fork:
+                self.register_at_fork(**functions)
+            self.at_fork.clear()
         for number, handler in self.signals.items():
             if handler is not None and signal.getsignal(number) is not handler:
                 signal.signal(number, handler)
@@ -141,7 +145,7 @@ class Interpreter:
             put(name, value)
         for functions in self.at_fork:
             self.register_at_fork(**functions)
-        if "random" in sys.modules:
+        if self.at_fork and "random" in sys.modules:
             generator: Any = sys.modules["random"]._inst
             base: Any = super(type(generator), generator)
             base.seed()

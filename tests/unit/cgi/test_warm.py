@@ -512,16 +512,48 @@ def test_a_fresh_process_each_time(started: Callable[..., Warm], tmp_path: Path)
     assert len({words[2] for words in outputs}) == 3
 
 
+def test_a_script_is_compiled_again_when_it_has_changed(started: Callable[..., Warm], tmp_path: Path) -> None:
+    (tmp_path / "hooks").mkdir()
+    write(tmp_path / "hooks", "import os, sys\nsys.addaudithook(lambda event, args: event == 'compile' and args[1] and"
+                              " args[1].endswith('probe.py') and os.write(2, b'compiled\\n'))\n",
+          "sitecustomize.py")  # fmt: skip
+    warm = started(environment={**ENVIRONMENT, "PYTHONPATH": str(tmp_path / "hooks")})
+
+    def settled(script: Path) -> bytes:
+        """It is compiled at first, and not any more once that is sure to be what is there."""
+        compiled = executed(warm.command, script, environment=warm.environment)
+        assert warm.run(script) == compiled
+        expected = (compiled[0], compiled[1].replace(b"compiled\n", b""), 0)
+        assert expected != compiled
+        until = time.monotonic() + LIMIT
+        while (result := warm.run(script)) != expected:
+            assert result == compiled and time.monotonic() < until
+        return result[0]
+
+    script = write(tmp_path, "print(1)")
+    assert settled(script) == b"1\n"
+    times = script.stat()
+    script.write_text("print(2)")  # no longer, no shorter, and the times say the same
+    os.utime(script, ns=(times.st_atime_ns, times.st_mtime_ns))
+    assert settled(script) == b"2\n"
+    write(tmp_path, "dumps = 'mine'", "json.py")
+    script.write_text("import json\nprint(json.dumps)")
+    assert warm.run(script)[0] == b"mine\n"
+    (tmp_path / "json.py").unlink()
+    script.write_text("print(1 is 1)")
+    assert settled(script) == b"True\n"  # with a warning, each time
+
+
 def test_what_a_module_does_is_kept_from_scripts(started: Callable[..., Warm], tmp_path: Path) -> None:
     write(tmp_path, "import os, signal\nos.environ['SET'] = 'by it'\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
                     "signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])\nprint('said')\n"
                     "import threading, time\nthreading.Thread(target=time.sleep, args=(99,), daemon=True).start()\n",
           "mine.py")  # fmt: skip
     environment = {**ENVIRONMENT, "PYTHONPATH": str(tmp_path)}
-    warm = started("-Werror", modules=("mine",), environment=environment)
-    script = write(tmp_path, "import os, signal\nprint(os.environ['SET'], signal.getsignal(signal.SIGTERM).name,"
-                             " signal.pthread_sigmask(signal.SIG_BLOCK, ()))")  # fmt: skip
-    assert warm.run(script) == (b"by it SIG_DFL set()\n", b"", 0)
+    warm = started("-S", "-Werror", modules=("mine",), environment=environment)
+    script = write(tmp_path, "import os, signal, threading\nprint(os.environ['SET'], signal.getsignal(signal.SIGTERM).name,"
+                             " signal.pthread_sigmask(signal.SIG_BLOCK, ()), threading.active_count())")  # fmt: skip
+    assert warm.run(script) == (b"by it SIG_DFL set() 1\n", b"", 0)
     assert str(tmp_path / "mine.py") in warm.first["ready"]
     assert all(os.path.isabs(file) for file in warm.first["ready"])
     assert warm.first["ready"][0].startswith(os.path.dirname(warm.command[0]))
