@@ -551,8 +551,9 @@ def test_what_a_module_does_is_kept_from_scripts(started: Callable[..., Warm], t
           "mine.py")  # fmt: skip
     environment = {**ENVIRONMENT, "PYTHONPATH": str(tmp_path)}
     warm = started("-S", "-Werror", modules=("mine",), environment=environment)
-    script = write(tmp_path, "import os, signal, threading\nprint(os.environ['SET'], signal.getsignal(signal.SIGTERM).name,"
-                             " signal.pthread_sigmask(signal.SIG_BLOCK, ()), threading.active_count())")  # fmt: skip
+    (tmp_path / "cgi").mkdir()  # not beside that module, for which there would be an exec
+    script = write(tmp_path / "cgi", "import os, signal, threading\nprint(os.environ['SET'], signal.getsignal(signal.SIGTERM).name,"
+                                     " signal.pthread_sigmask(signal.SIG_BLOCK, ()), threading.active_count())")  # fmt: skip
     assert warm.run(script) == (b"by it SIG_DFL set() 1\n", b"", 0)
     assert str(tmp_path / "mine.py") in warm.first["ready"]
     assert all(os.path.isabs(file) for file in warm.first["ready"])
