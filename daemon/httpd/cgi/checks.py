@@ -12,12 +12,14 @@ Rules:
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 from dataclasses import dataclass
 
 from httpd.cgi.lookup import interpreter_of
 from httpd.config import schema
+from httpd.content import paths
 from httpd.content.files import Root
 
 _GOOD = 1.0  # seconds
@@ -82,6 +84,8 @@ class Examiner:
         if mount.extensions and os.fsdecode(os.path.splitext(name)[1].lower()) not in mount.extensions:
             raise Refused(403, "its extension is none of a script")
         found = self._look(name)
+        if relative and not mount.settings.dotfiles and paths.has_dotfile(b"/" + relative):
+            raise Refused(404, "its name, or that of a folder, begins with a dot (see `dotfiles`)")
         file = os.path.join(self._root, name)
         real = os.path.realpath(file)
         self._judge_file(found)
@@ -142,9 +146,11 @@ class Examiner:
         if interpreter:
             return Refused(403, f"{self._whom()} may not read it")
         if not found.st_mode & 0o111:
-            return Refused(403, "it is not executable (chmod +x; files beside scripts are served by `extensions`)")
-        if os.statvfs(real).f_flag & os.ST_NOEXEC:
-            return Refused(500, "it is on a file system that is mounted noexec")
+            hint = "" if self._mount.extensions else "; files beside scripts are served by `extensions`"
+            return Refused(403, f"it is not executable (chmod +x{hint})")
+        with contextlib.suppress(OSError):  # it is gone
+            if os.statvfs(real).f_flag & os.ST_NOEXEC:
+                return Refused(500, "it is on a file system that is mounted noexec")
         return Refused(403, f"{self._whom()} may not execute it")
 
     def _whom(self) -> str:
@@ -152,8 +158,14 @@ class Examiner:
 
 
 def _folders(root: bytes, file: bytes, real: bytes) -> list[bytes]:
-    """The folders whose owners decide what `file` is: from it up to the root, and that of the file a link leads to."""
+    """The folders whose owners decide what `file` is: from it up to the root, and the same from where links lead to, up
+    to where that and the root part."""
     found = [os.path.dirname(real)]
+    parting = os.path.commonpath([os.path.realpath(root), real])
+    while len(found[-1]) > len(parting):
+        found.append(os.path.dirname(found[-1]))
+    if len(found) > 1 and parting != os.path.realpath(root):
+        found.pop()
     folder = os.path.dirname(file)
     while True:
         found.append(folder)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,6 +16,7 @@ from httpd.config import schema
 
 _DEFAULT_PATH = b"/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _MOST_NAMES = 1000  # that are remembered
+_MOST_ENDS = 200  # of one message
 _NEVER = float("inf")
 
 
@@ -46,18 +48,29 @@ class Client:
     """A worker."""
 
     receiver: Receiver
+    wait_for_room: Callable[[Client], None]  # called when what is to be said does not fit into the socket
     jobs: dict[int, Job] = field(default_factory=dict)
     ends: list[Ended] = field(default_factory=list)  # that it has not been told yet
+    unsent: deque[Message] = field(default_factory=deque)
 
     def tell(self, message: Message) -> None:
-        """Send a message; a worker that does not read is about to be gone."""
-        if self.receiver.sock.fileno() >= 0:
-            send(self.receiver.sock, message)
+        """Send a message, as soon as there is room for it."""
+        if self.receiver.sock.fileno() < 0 or (not self.unsent and send(self.receiver.sock, message)):
+            return
+        self.unsent.append(message)
+        if len(self.unsent) == 1:
+            self.wait_for_room(self)
+
+    def flush(self) -> bool:
+        """Send what has waited; True when that is all."""
+        while self.unsent and send(self.receiver.sock, self.unsent[0]):
+            self.unsent.popleft()
+        return not self.unsent
 
     def tell_ends(self) -> None:
         """Tell what has ended."""
-        if self.ends:
-            ends, self.ends = self.ends, []
+        while self.ends:
+            ends, self.ends = self.ends[:_MOST_ENDS], self.ends[_MOST_ENDS:]
             self.tell(ends[0] if len(ends) == 1 else Several(ends))
 
 

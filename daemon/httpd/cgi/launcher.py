@@ -18,6 +18,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import os
+import resource
 import signal
 import socket
 import sys
@@ -44,7 +45,7 @@ from httpd.cgi.spawner import GRACE, Spawner
 from httpd.cgi.teams import Record, Team, Worker
 from httpd.system import children, pairs, privileges, signals
 from httpd.system.descriptors import close_all_but
-from httpd.system.limits import usable_cpus
+from httpd.system.limits import raise_nofile, usable_cpus
 from httpd.system.pairs import EOF, BadMessage
 from httpd.system.poller import IN, make_poller
 from httpd.system.reaping import become_subreaper, child_pids
@@ -56,13 +57,17 @@ _END_SECONDS = GRACE + 1.5  # that spawners have behind the master's word, until
 _IGNORED = ("HUP", "USR1", "USR2", "TTIN", "TTOU", "WINCH", "INT", "QUIT", "TERM")
 # Spawners of a mount; a worker has always the same one.  Where they can't count together there is one.
 _MEMBERS = min(8, usable_cpus()) if SHARED else 1
+_FDS, _FDS_PER_MOUNT = 1024, 2 + 2 * _MEMBERS  # open files: for workers and the rest; slots, spawners with their pidfds
+_SHOWN = 200  # characters of a defect
 _NEVER = float("inf")
 
 
 class Launcher:
     """See the head of this file."""
 
-    def __init__(self, master: socket.socket, environ: Mapping[bytes, bytes]) -> None:
+    def __init__(self, master: socket.socket, environ: Mapping[bytes, bytes], nofile: int) -> None:
+        """`nofile` is the soft limit on open files that scripts are to have."""
+        self._nofile = nofile
         self._master = Receiver(master, ToLauncher)
         self._environ = environ
         self._poller = make_poller()
@@ -92,13 +97,20 @@ class Launcher:
             now = time.monotonic()
             due = min([self._end_by, *(record.pinged for record in self._spawners)])
             for fd, _ in self._poller.poll(-1 if due == _NEVER else max(0.0, due - now)):
-                handler = self._handlers.get(fd)
-                if handler is not None:
-                    handler()
+                self._handle(fd)
             self._look_at_silent(time.monotonic())
         for record in self._spawners:
             children.kill(record.pid, record.pidfd, signal.SIGKILL)
         _end_children()
+
+    def _handle(self, fd: int) -> None:
+        handler = self._handlers.get(fd)
+        try:
+            if handler is not None:
+                handler()
+        except Exception as error:  # one message must not take the scripts of all from the others
+            self._note("error", f"defect in the launcher: {error!r}"[:_SHOWN])
+            traceback.print_exc()
 
     def _over(self) -> bool:
         """The master is gone, and so are the workers, and the spawners or their time."""
@@ -124,6 +136,7 @@ class Launcher:
         match message:
             case Mount():
                 self._tables.setdefault(message.generation, {})[message.mount.key] = message
+                raise_nofile(_FDS + _FDS_PER_MOUNT * sum(map(len, self._tables.values())))
             case Admit() if len(fds) == 1:
                 worker = Worker(Receiver(socket.socket(fileno=fds.pop()), ToLauncher), message.generation,
                                 message.worker)  # fmt: skip
@@ -229,7 +242,7 @@ class Launcher:
             with signals.blocked_signals():
                 pid = os.fork()
                 if pid == 0:
-                    _become_spawner(team, theirs, self._environ)
+                    _become_spawner(team, theirs, self._environ, self._nofile)
         except OSError:
             ours.close()
             raise
@@ -289,7 +302,7 @@ def _same(one: Mount, other: Mount) -> bool:
     return one.mount == other.mount and one.identity == other.identity
 
 
-def _become_spawner(team: Team, channel: socket.socket, environ: Mapping[bytes, bytes]) -> None:
+def _become_spawner(team: Team, channel: socket.socket, environ: Mapping[bytes, bytes], nofile: int) -> None:
     """In the child: does not return."""
     code = 70
     gc.freeze()
@@ -304,7 +317,7 @@ def _become_spawner(team: Team, channel: socket.socket, environ: Mapping[bytes, 
         if wanted.identity is not None:
             privileges.drop(wanted.identity, no_new_privs=False)
         switched = wanted.identity is not None
-        Spawner(mount, channel, environ, team.slots, team.places, switched=switched).run()
+        Spawner(mount, channel, environ, team.slots, team.places, nofile=nofile, switched=switched).run()
         code = 0
     except privileges.PrivilegeError as error:
         sys.stderr.write(f"httpd: spawner of {team.mount.mount.key}: {error}\n")
@@ -325,7 +338,7 @@ def launch(channel: socket.socket, environ: Mapping[bytes, bytes]) -> None:
         os.chdir("/")
         close_all_but((channel.fileno(),))
         become_subreaper()
-        Launcher(channel, environ).run()
+        Launcher(channel, environ, resource.getrlimit(resource.RLIMIT_NOFILE)[0]).run()
         code = 0
     except BaseException:
         traceback.print_exc()

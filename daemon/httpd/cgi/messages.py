@@ -28,6 +28,7 @@ from httpd.system.privileges import Identity
 
 MAX_MESSAGE = 160 * 1024  # bytes; an environment, a command line.  The kernel takes 200 KiB by default
 MAX_FDS = 3
+_SHOWN = 200  # characters of what is wrong with a message
 # As plain numbers: operations on socket's enumerations cost more than the calls.
 _FLAGS: Final = int(socket.MSG_DONTWAIT | getattr(socket, "MSG_CMSG_CLOEXEC", 0))
 _CUT_OFF: Final = int(socket.MSG_TRUNC | socket.MSG_CTRUNC)
@@ -158,14 +159,18 @@ ToSpawner = Run | Stop | Ping | Admit
 _encoder = msgspec.msgpack.Encoder()
 
 
+class TooLong(ValueError):
+    """A message that would not be taken."""
+
+
 def send(sock: socket.socket, message: Message, fds: Sequence[int] = ()) -> bool:
     """Send a message with duplicates of `fds`.  Never waits.  False if there is no room now, or nobody any more.
 
-    Raises ValueError for a message that is too long.
+    Raises TooLong.
     """
     data = _encoder.encode(message)
     if len(data) > MAX_MESSAGE:
-        raise ValueError(f"a message of {len(data)} bytes")
+        raise TooLong(f"{len(data)} bytes, and {MAX_MESSAGE} are possible")
     extra = [(_SOCKET, _RIGHTS, array.array("i", fds))] if fds else []
     try:
         sock.sendmsg([data], extra, _DONTWAIT)
@@ -219,6 +224,6 @@ class Receiver:
             raise BadMessage("cut off: too long, or too many descriptors")
         try:
             message: Message = self._decoder.decode(memoryview(self._buffer)[:size])
-        except (msgspec.DecodeError, RecursionError) as error:
-            raise BadMessage(str(error)) from None
+        except (msgspec.DecodeError, ValueError, RecursionError) as error:  # ValueError: a tag that is no UTF-8
+            raise BadMessage(str(error)[:_SHOWN]) from None  # which quotes what was sent
         return message

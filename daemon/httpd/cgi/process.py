@@ -26,6 +26,7 @@ from httpd.config.schema import ScriptLimits
 
 _SIGNALS = sorted(signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP})
 _KILL_LATER = 1  # seconds of processor time between SIGXCPU and SIGKILL
+Nofile = tuple[int, int, int]
 _BLANKS = re.compile(rb"[ \t]+")
 
 
@@ -47,11 +48,25 @@ class Launch:
         return self.stdin, self.stdout, self.stderr
 
 
-def start(launch: Launch, limits: ScriptLimits | None = None) -> int:
-    """Start it; returns the process' id, which is that of its group too.  Raises OSError: see `explain`."""
+def start(launch: Launch, limits: ScriptLimits | None = None, nofile: Nofile | None = None) -> int:
+    """Start it; returns the process' id, which is that of its group too.  Raises OSError: see `explain`.
+
+    `nofile`: the soft limit on open files that it is to have where this process has another, that one, the hard one.
+    """
     if limits is not None and (limits.cpu or limits.memory or limits.files):
-        return _fork(launch, limits)
+        return _fork(launch, limits, nofile)
     os.chdir(launch.folder)
+    if nofile is None:
+        return _spawn(launch)
+    soft, raised, hard = nofile
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    try:
+        return _spawn(launch)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (raised, hard))
+
+
+def _spawn(launch: Launch) -> int:
     actions = [(os.POSIX_SPAWN_DUP2, fd, number) for number, fd in enumerate(launch.descriptors)]
     return os.posix_spawn(
         launch.file, launch.arguments, launch.environment, file_actions=actions, setsid=True, setsigmask=(),
@@ -59,12 +74,12 @@ def start(launch: Launch, limits: ScriptLimits | None = None) -> int:
     )  # fmt: skip
 
 
-def _fork(launch: Launch, limits: ScriptLimits) -> int:
+def _fork(launch: Launch, limits: ScriptLimits, nofile: Nofile | None) -> int:
     reader, writer = os.pipe()
     try:
         pid = os.fork()
         if pid == 0:
-            _become(launch, limits, writer)
+            _become(launch, limits, nofile, writer)
         os.close(writer)
         writer = -1
         failure = os.read(reader, 16)
@@ -79,7 +94,7 @@ def _fork(launch: Launch, limits: ScriptLimits) -> int:
             os.close(writer)
 
 
-def _become(launch: Launch, limits: ScriptLimits, failure: int) -> NoReturn:
+def _become(launch: Launch, limits: ScriptLimits, nofile: Nofile | None, failure: int) -> NoReturn:
     """In the child: be the program, or tell the parent why not."""
     try:
         os.setsid()
@@ -89,6 +104,8 @@ def _become(launch: Launch, limits: ScriptLimits, failure: int) -> NoReturn:
         for target, fd in enumerate(launch.descriptors):
             os.dup2(fd, target)
         os.chdir(launch.folder)
+        if nofile is not None:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (nofile[0], nofile[2]))
         set_limits(limits)
         os.execve(launch.file, launch.arguments, launch.environment)
     except OSError as error:

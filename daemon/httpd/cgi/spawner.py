@@ -22,6 +22,7 @@ import resource
 import signal
 import socket
 import time
+import traceback
 from collections import deque
 from collections.abc import Callable, Mapping
 
@@ -48,7 +49,7 @@ from httpd.cgi.warming import WarmInterpreters
 from httpd.config import schema
 from httpd.system.limits import raise_nofile
 from httpd.system.pairs import EOF, BadMessage
-from httpd.system.poller import IN, make_poller
+from httpd.system.poller import IN, OUT, make_poller
 from httpd.system.slots import Slots
 
 GRACE = 2.0  # seconds between TERM and KILL
@@ -56,6 +57,8 @@ _FDS_PER_RUN = 4
 _SPARE_FDS = 256
 _LAST_ROUNDS = 5.0  # seconds that a spawner whose workers are gone waits for what it has killed
 _TELL = 0.01  # seconds behind which a worker is told of the end of a run that was short
+_MOST_UNSENT = 10_000  # messages to a worker
+_SHOWN = 200  # characters of a defect
 _NEVER = float("inf")
 
 
@@ -63,9 +66,10 @@ class Spawner:
     """One mount's."""
 
     def __init__(self, mount: schema.Cgi, launcher: socket.socket, environ: Mapping[bytes, bytes], slots: Slots,
-                 places: Slots, *, switched: bool) -> None:  # fmt: skip
-        """`environ` is what the server was started with; `slots` are for scripts that run, `places` for requests that
-        wait; `switched`: this process became another user."""
+                 places: Slots, *, nofile: int, switched: bool) -> None:  # fmt: skip
+        """`environ` is what the server was started with, `nofile` the soft limit on open files that it had then;
+        `slots` are for scripts that run, `places` for requests that wait; `switched`: this process became another
+        user."""
         self._mount = mount
         self._slots = slots
         self._places = places
@@ -84,9 +88,10 @@ class Spawner:
         self._examiner = Examiner(mount, os.geteuid(), switched=switched)
         self._base = base_environment(mount, environ)
         self._names = Names()
-        self._soft, self._hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        self._soft, self._hard = nofile, resource.getrlimit(resource.RLIMIT_NOFILE)[1]
         raise_nofile(_FDS_PER_RUN * (mount.concurrency + mount.queue) + _SPARE_FDS)
-        self._raised = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+        raised = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+        self._limit = None if self._soft == raised else (self._soft, raised, self._hard)
         self._warm = WarmInterpreters(mount, self._base, self._soft, self) if mount.warm_python else None
         self.watch(launcher.fileno(), self._on_launcher)
 
@@ -104,19 +109,30 @@ class Spawner:
         """Serve until nobody needs it any more."""
         while not self._over():
             now = time.monotonic()
-            due = min([self._leave_by, self._tell_at, self._ends.due, *(job.kill_at for job in self._dying)])
+            due = self._warm.due if self._warm is not None else _NEVER
+            due = min([due, self._leave_by, self._tell_at, self._ends.due, *(job.kill_at for job in self._dying)])
             for fd, _ in self._poller.poll(-1 if due == _NEVER else max(0.0, due - now)):
-                handler = self._handlers.get(fd)
-                if handler is not None:
-                    handler()
+                self._handle(fd)
             now = time.monotonic()
             if self._dying:
                 self._kill_late(now)
             self._ends.look(now)
+            if self._warm is not None:
+                self._warm.look(now)
             if now >= self._tell_at:
                 self._tell_at = _NEVER
                 for client in self._clients:
                     client.tell_ends()
+
+    def _handle(self, fd: int) -> None:
+        handler = self._handlers.get(fd)
+        try:
+            if handler is not None:
+                handler()
+        except Exception as error:  # what runs is to be seen to its end, whatever one message has done
+            for client in self._clients:
+                client.tell(Declined(0, 500, f"defect in a spawner: {error!r}"[:_SHOWN], alarm=True))
+            traceback.print_exc()
 
     def _over(self) -> bool:
         if not self._leaving:
@@ -142,7 +158,7 @@ class Spawner:
         if isinstance(message, Ping):
             send(self._launcher.sock, Pong())
         elif isinstance(message, Admit) and len(fds) == 1:
-            client = Client(Receiver(socket.socket(fileno=fds.pop()), ToSpawner))
+            client = Client(Receiver(socket.socket(fileno=fds.pop()), ToSpawner), self._wait_for_room)
             self._clients.add(client)
             self.watch(client.receiver.sock.fileno(), lambda: self._on_client(client))
         for fd in fds:
@@ -154,9 +170,18 @@ class Spawner:
         for client in self._clients:
             client.tell(Leaving())
 
+    def _wait_for_room(self, client: Client) -> None:
+        self._poller.modify(client.receiver.sock.fileno(), IN | OUT)
+
     # What workers say
 
     def _on_client(self, client: Client) -> None:
+        if client.unsent:
+            if client.flush():
+                self._poller.modify(client.receiver.sock.fileno(), IN)
+            elif len(client.unsent) > _MOST_UNSENT:
+                self._lose(client)  # it does not read, and goes on asking
+                return
         try:
             received = client.receiver.next()
         except BadMessage as error:
@@ -213,18 +238,19 @@ class Spawner:
     def _start(self, job: Job) -> None:
         """Start it; it has a slot."""
         self._running += 1
+        file = b""
         try:
             launch = self._prepare(job)
+            file = launch.file
             if self._warm is not None and self._warm.start(job, launch):
                 return
-            job.pid = self._spawn(launch)
+            job.pid = start(launch, self._mount.limits, self._limit)
         except Refused as refused:
             self.decline(job, refused.status, refused.reason)
-            return
         except OSError as error:
-            self.decline(job, 500, explain(error, launch.file))
-            return
-        self.started(job)
+            self.decline(job, 500, explain(error, file))
+        else:
+            self.started(job)
 
     def _prepare(self, job: Job) -> Launch:
         run = job.run
@@ -239,19 +265,14 @@ class Spawner:
         arguments = program.arguments + words
         return Launch(program.file, arguments, environment, program.folder, stdin, stdout, stderr, script)
 
-    def _spawn(self, launch: Launch) -> int:
-        if self._soft == self._raised:
-            return start(launch, self._mount.limits)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (self._soft, self._hard))
-        try:
-            return start(launch, self._mount.limits)
-        finally:
-            resource.setrlimit(resource.RLIMIT_NOFILE, (self._raised, self._hard))
-
     def started(self, job: Job) -> None:
         """It runs, whoever started it."""
         job.close_fds()
         self._ends.add(job)
+
+    def delayed(self, job: Job) -> None:
+        """It has a slot, and what is to run it is not ready."""
+        job.client.tell(Queued(job.run.number))
 
     def announce(self, job: Job) -> None:
         """It has run for a moment."""

@@ -2,7 +2,7 @@
 
 Run by the script's own interpreter, whichever Python 3 that is, as text behind that of `warm_script.py`: nothing of
 httpd is imported here, and the user need not be able to read httpd's files.  Descriptor 3 is the text, 4 a SEQPACKET
-socket to the spawner.
+socket to the spawner, 5, if it is there, what stderr is once all modules are loaded.
 
     spawner -> here    JSON: {"modules", "cpu", "memory", "files"}; then of marshal, version 2, and with three
                        descriptors: (number, script, words, folder, environment in turn marshalled), or (number, signal)

@@ -31,6 +31,7 @@ import weakref
 from typing import Any
 
 _SIGNAL: Any = sys.modules["_signal"]  # without the enums, which take long
+_LOG = 5  # a descriptor
 _STREAMS = ("stdin", "stdout", "stderr")
 _LIMITS = (("cpu", resource.RLIMIT_CPU, 1), ("memory", resource.RLIMIT_AS, 0), ("files", resource.RLIMIT_NOFILE, 0))
 # Modules whose functions for a fork do nothing where no lock is held and there is no other thread; but they go through
@@ -58,6 +59,11 @@ class Interpreter:
         self.environment = {name: value for name, value in os.environb.items() if name != b"LC_CTYPE"}  # see PEP 538
         self.own_folder = not (sys.flags.isolated or getattr(sys.flags, "safe_path", False))
         del sys.path[: self.own_folder]  # the current folder, because of -c
+        self.log = _LOG
+        try:
+            os.set_inheritable(_LOG, False)
+        except OSError:
+            self.log = -1
         self.at_fork: list[dict[str, Any]] = []
         self.register_at_fork: Any = os.register_at_fork
         os.register_at_fork = self._register_at_fork
@@ -72,6 +78,9 @@ class Interpreter:
     def settle(self) -> None:
         """All modules are there."""
         os.register_at_fork = self.register_at_fork
+        if self.log >= 0:  # so far stderr was for who asks why there was no start
+            os.dup2(self.log, 2)
+            os.close(self.log)
         if _thread._count():  # a module has started threads
             for functions in self.at_fork:
                 self.register_at_fork(**functions)

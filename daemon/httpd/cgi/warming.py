@@ -1,33 +1,35 @@
-"""The spawner's side of warm interpreters (`warm_python`): which scripts are for them, and are they up to date.
+"""The spawner's side of warm interpreters (`warm_python`): what they run, whether they answer and are up to date.
 
 Rules:
 
-- A script is for one if its interpreter, by `interpreters` or by its first line, is a Python 3; there is one for each
-  interpreter with its options.
+- There is one for each interpreter with its options (`cgi.pythons`).
 - It is run by that very interpreter, so versions, paths and packages are those of an exec.
 - When the interpreter or a module that it has loaded changes on disk, it is let go when its scripts have ended, and
   another is started; this is looked at once in `_LOOK_SECONDS`.
 - A script whose interpreter can't be warmed up is answered by 500 and the reason in the log, not run in another way.
+- An interpreter that does not answer is killed, and with it what it runs: nobody else could tell how that ends.
 """
 
 from __future__ import annotations
 
 import array
 import contextlib
+import fcntl
 import json
 import marshal
 import math
 import os
-import re
 import resource
 import signal
 import socket
+import tempfile
 import time
 from collections.abc import Callable, Mapping
 from importlib import resources
 from typing import Any, Protocol
 
-from httpd.cgi.process import Launch, shebang
+from httpd.cgi.process import Launch
+from httpd.cgi.pythons import command_of
 from httpd.config import schema
 from httpd.system import children
 from httpd.system.children import ExitStatus
@@ -38,13 +40,14 @@ _COMMON = (
     "itertools", "json", "logging", "pathlib", "random", "re", "shutil", "string", "subprocess", "tempfile",
     "textwrap", "time", "traceback", "types", "typing", "urllib.parse",
 )  # fmt: skip
-_PYTHON = re.compile(rb"(?:.*/)?(?:python|pypy)(?:3(?:\.[0-9]+)?)?")
-_ENV = re.compile(rb"(?:.*/)?env")
-# Those that change how a script runs, not what is run instead of it.
-_OPTIONS = re.compile(rb"-[bBdEIOPqRsSuv]+|-[bBdEIOPqRsSuv]*[WX].+")
 # Before its user can't read it any more.
 _SOURCE = b"\0".join(resources.files("httpd.cgi").joinpath(name).read_bytes() for name in ("warm_script.py", "warm.py"))
 _LOOK_SECONDS = 1.0
+_LATE = 1.0  # seconds without an answer behind which whoever waits is told
+_HUNG = 10.0  # ... behind which it is killed
+_HANGS_AT_START = 60.0  # ... of one that gets ready
+_SAID = 4096  # bytes of what it wrote to stderr before it was ready, that are looked at
+_NEVER = float("inf")
 _BOOT = b"import os\nfor text in os.read(3, 65536).split(b'\\0'): exec(compile(text, 'httpd', 'exec'))"
 
 
@@ -61,6 +64,8 @@ class Host(Protocol):
 
     def decline(self, job: Any, status: int, reason: str) -> None: ...
 
+    def delayed(self, job: Any) -> None: ...
+
 
 class WarmInterpreters:
     """Those of one mount."""
@@ -75,7 +80,7 @@ class WarmInterpreters:
 
     def start(self, job: Any, launch: Launch) -> bool:
         """Have a run done; False: it is not for a warm interpreter.  Raises OSError."""
-        command, script = _command(launch)
+        command, script = command_of(launch)
         if not command:
             return False
         found = self._known.get(command)
@@ -88,16 +93,16 @@ class WarmInterpreters:
         found.run(job, launch, script)
         return True
 
+    @property
+    def due(self) -> float:
+        """When to look, monotonic seconds."""
+        return min((known.due for known in self._known.values()), default=_NEVER)
 
-def _command(launch: Launch) -> tuple[tuple[bytes, ...], bytes]:
-    """The interpreter with its options, and the script; nothing where it is no Python."""
-    if launch.script:
-        return ((launch.file,), launch.script) if _PYTHON.fullmatch(launch.file) else ((), b"")
-    words = shebang(launch.file)
-    if words and _ENV.fullmatch(words[0]) and len(words) > 1:
-        return (tuple(words), launch.file) if _PYTHON.fullmatch(words[1]) else ((), b"")
-    plain = words and _PYTHON.fullmatch(words[0]) and all(_OPTIONS.fullmatch(word) for word in words[1:])
-    return (tuple(words), launch.file) if plain else ((), b"")
+    def look(self, now: float) -> None:
+        """See to those that do not answer."""
+        for known in list(self._known.values()):
+            if now >= known.due:
+                known.look(now)
 
 
 class Interpreter:
@@ -117,6 +122,10 @@ class Interpreter:
         self._numbered: dict[Any, int] = {}
         self._files: dict[str, tuple[int, int, int]] = {}
         self._look_at = 0.0
+        self._unanswered: dict[int, float] = {}  # runs of which it has not said a word, and since when
+        self._said = _file_without_name()
+        self._started = time.monotonic()
+        self.due = self._started + _HANGS_AT_START  # when to look
         self._door, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._door.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)  # a large environment
         with theirs:
@@ -140,14 +149,14 @@ class Interpreter:
                 pipe.write(_SOURCE)  # less than a pipe holds
             null = os.open(os.devnull, os.O_RDWR)
             stack.callback(os.close, null)
-            # 3 and 4 may be what 4 and 3 are to become: by way of numbers that are nobody's.
-            high = (os.dup(source), os.dup(theirs.fileno()))
+            # Some may have the number that another is to get: by way of numbers that are nobody's.
+            high = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 10) for fd in (source, theirs.fileno(), self._said, 2)]
             for fd in high:
                 stack.callback(os.close, fd)
             resource.setrlimit(resource.RLIMIT_NOFILE, (nofile, hard))
             stack.callback(resource.setrlimit, resource.RLIMIT_NOFILE, (soft, hard))
             os.chdir("/")
-            pairs = ((null, 0), (null, 1), (high[0], 3), (high[1], 4))
+            pairs = ((null, 0), (null, 1), (high[2], 2), (high[0], 3), (high[1], 4), (high[3], 5))
             return os.posix_spawn(
                 self._command[0], [*self._command, b"-c", _BOOT], environment, setsid=True, setsigmask=(),
                 file_actions=[(os.POSIX_SPAWN_DUP2, fd, number) for fd, number in pairs],
@@ -186,11 +195,30 @@ class Interpreter:
             self._hand_over(job, message)
         else:
             self._waiting.append((job, message))
+            self._host.delayed(job)
 
     def _hand_over(self, job: Any, message: bytes) -> None:
         if not self._send(message, job.fds):
             self._over(job)
             self._host.decline(job, 503, "the warm interpreter takes no more")
+            return
+        self._unanswered[self._numbered[job]] = time.monotonic()
+        self.due = min(self.due, time.monotonic() + _LATE)
+
+    def look(self, now: float) -> None:
+        """See whether it answers; kill it, where it has not for long."""
+        oldest = next(iter(self._unanswered.values()), now)
+        if now - oldest >= _HUNG or (not self._ready and now - self._started >= _HANGS_AT_START):
+            self._failure = "it did not answer, and was killed"
+            if self._pidfd is not None:
+                children.kill(self._pid, self._pidfd, signal.SIGKILL)
+        for number, since in self._unanswered.items():
+            if _LATE <= now - since < _HUNG:
+                self._host.delayed(self._jobs[number])
+        if not self._ready:
+            self.due = self._started + _HANGS_AT_START
+        else:
+            self.due = now + _LATE if self._unanswered else _NEVER
 
     def signal(self, job: Any, number: int) -> None:
         """Send a signal to the group of a script."""
@@ -203,7 +231,9 @@ class Interpreter:
             self._send(marshal.dumps((self._numbered[job], int(number)), 2))
 
     def _over(self, job: Any) -> None:
-        self._jobs.pop(self._numbered.pop(job), None)
+        number = self._numbered.pop(job)
+        self._jobs.pop(number, None)
+        self._unanswered.pop(number, None)
         if self._dismissed and not self._jobs and not self._waiting:
             self._close()
 
@@ -234,7 +264,9 @@ class Interpreter:
     def _on_first(self, message: dict[str, Any]) -> None:
         self._failure = message.get("failed", "")
         if "ready" in message:
-            self._ready = True
+            self._ready, self.due = True, _NEVER
+            os.close(self._said)
+            self._said = -1
             self._look_at = time.monotonic() + _LOOK_SECONDS
             self._files = {file: _mark(file) for file in [os.fsdecode(self._command[0]), *message["ready"]]}
             waiting, self._waiting = self._waiting, []
@@ -247,6 +279,7 @@ class Interpreter:
             return
         if what == b"pid":
             job.pid = value
+            self._unanswered.pop(number, None)
             self._host.started(job)
             return
         self._over(job)
@@ -259,7 +292,8 @@ class Interpreter:
         self._dismissed = True
         jobs = list(self._jobs.values())
         name = os.fsdecode(b" ".join(self._command))
-        reason = f"its warm interpreter {name!r} has ended" + (f": {self._failure}" if self._failure else "")
+        failure = self._failure or (_last_line(self._said) if self._said >= 0 else "")
+        reason = f"its warm interpreter {name!r} has ended" + (f": {failure}" if failure else "")
         self._close()
         for job in jobs:
             self._over(job)
@@ -274,6 +308,23 @@ class Interpreter:
         if self._door.fileno() >= 0:
             self._host.forget(self._door.fileno())
             self._door.close()
+        self.due = _NEVER
+        if self._said >= 0:
+            os.close(self._said)
+            self._said = -1
+
+
+def _file_without_name() -> int:
+    if hasattr(os, "memfd_create"):
+        return os.memfd_create("stderr")
+    with tempfile.TemporaryFile() as file:
+        return os.dup(file.fileno())
+
+
+def _last_line(fd: int) -> str:
+    size = os.fstat(fd).st_size
+    lines = os.pread(fd, _SAID, max(0, size - _SAID)).decode("utf-8", "replace").split("\n")
+    return next((line.strip() for line in reversed(lines) if line.strip()), "")
 
 
 def _mark(file: str) -> tuple[int, int, int]:

@@ -23,7 +23,7 @@ from httpd.config import schema
 from httpd.config.build import DEFAULT_ACCESS_LOG
 from httpd.config.errors import ConfigError
 from httpd.config.load import Loaded
-from httpd.config.reach import file_obstacle, folder_obstacle, program_obstacle
+from httpd.config.reach import file_obstacle, folder_obstacle, open_to_all, program_obstacle
 
 # What a worker has open besides connections: listeners, pipes, logs, the epoll descriptor, files being sent.
 RESERVED_DESCRIPTORS = 64
@@ -66,9 +66,15 @@ def check_scripts(loaded: Loaded, keys: Collection[str], *, who: str) -> list[Co
 def _check_script_paths(mount: schema.Cgi, found: _Findings, who: str) -> None:
     if mount.root:
         found.add(f"{mount.key}.root", *folder_obstacle(mount.root, who))
+        found.add(f"{mount.key}.root", *open_to_all(mount.root))
     programs = {f'{mount.key}.interpreters."{name}"': program for name, program in mount.interpreters.items()}
     if mount.script:
-        programs[f"{mount.key}.script"] = mount.script
+        key = f"{mount.key}.script"
+        found.add(key, *open_to_all(mount.script))
+        if os.path.splitext(mount.script)[1].lower() in mount.interpreters:
+            found.add(key, *file_obstacle(mount.script, who))
+        else:
+            programs[key] = mount.script
     for key, program in programs.items():
         found.add(key, *program_obstacle(program, who))
 

@@ -58,6 +58,19 @@ def program_obstacle(path: str, who: str) -> tuple[str, str]:
     return "", ""
 
 
+def open_to_all(path: str) -> tuple[str, str]:
+    """Why nothing in the folder `path`, or the script of that name, would be run: (message, hint)."""
+    try:
+        mode = os.stat(path).st_mode
+    except OSError:
+        return "", ""
+    if mode & stat.S_IWOTH:
+        return f"everybody may write to {path!r}, so no script would be run", f"chmod o-w {path}"
+    if stat.S_ISREG(mode) and mode & (stat.S_ISUID | stat.S_ISGID):
+        return f"{path!r} is setuid or setgid, so it would not be run", f"chmod ug-s {path}, and say `user`"
+    return "", ""
+
+
 def explain(path: str, who: str, error: OSError) -> tuple[str, str]:
     """Message and hint for an `error` about an absolute path, naming the first component in the way."""
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 
 import msgspec
@@ -9,6 +10,8 @@ import msgspec
 from httpd.config import schema
 from httpd.config.build import merge
 from httpd.config.check import Checked
+
+_ENVIRONMENT = 64 * 1024  # bytes; one variable of a program may have 128 KiB (execve(2)), and requests need room too
 
 
 def build_scripts(vhost: Checked, settings: schema.Settings) -> list[schema.Cgi]:
@@ -28,6 +31,9 @@ def _mount(vhost: Checked, table: Checked, settings: schema.Settings) -> Iterato
                 table.place.child(name).report("is for a folder of scripts, and this is one `script`")
     if given.get("warm_modules") and not given.get("warm_python"):
         table.place.child("warm_modules").report("is for `warm_python`, which is off", "add warm_python = true")
+    size = sum(len(os.fsencode(name + value)) + 2 for name, value in given.get("env", {}).items())
+    if size > _ENVIRONMENT:
+        table.place.child("env").report(f"has {size} bytes, and {_ENVIRONMENT} are possible", "put it into a file")
     if table.broken & {"path", "root", "script"} or "path" not in given:
         return
     values = {name: value for name, value in given.items() if name in schema.Cgi.__struct_fields__}

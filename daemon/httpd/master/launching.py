@@ -12,14 +12,17 @@ Rules:
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import socket
 import time
 from collections.abc import Callable, Iterable
 
+import msgspec
+
 from httpd.cgi.launcher import launch
-from httpd.cgi.messages import Admit, Drop, Message, Mount, Note, Ping, Pong, Receiver, send
+from httpd.cgi.messages import Admit, Drop, Message, Mount, Note, Ping, Pong, Receiver, TooLong, send
 from httpd.config import schema
 from httpd.logs.errors import ErrorLog
 from httpd.master.children import Child
@@ -70,7 +73,12 @@ class Launching:
 
     def _describe(self, generation: Generation) -> None:
         for mount in scripts_of(generation.config):
-            self._tell(Mount(generation.number, mount, generation.script_users.get(mount.key)))
+            of_interest = schema.Settings(symlinks=mount.settings.symlinks, dotfiles=mount.settings.dotfiles)
+            told = msgspec.structs.replace(mount, settings=of_interest)  # a new header makes no new spawners
+            try:
+                self._tell(Mount(generation.number, told, generation.script_users.get(mount.key)))
+            except TooLong as error:
+                raise OSError(errno.E2BIG, f"what its spawner is to be told is too long: {error}", mount.key) from None
 
     def drop(self, generation: Generation) -> None:
         """A generation is gone."""

@@ -193,7 +193,7 @@ class Supervisor:
             self.reloads.start(self._verdict, self._kept, self._on_start)
         if now >= self._next_look:
             self._next_look = now + _LOOK_SECONDS
-            if self.reloads.active is not None:
+            if self.reloads.active is not None and not self.ending.stopping:
                 self.crew.restore_paths(self.reloads.active)
         self.crew.tick(now)
         self.ending.tick(now)

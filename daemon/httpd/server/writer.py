@@ -123,7 +123,12 @@ class ResponseWriter(WriteOnly):
         raise ValueError("write to closed file")
 
     def _read_head(self, data: bytes) -> bytes:
-        """Take in the head; returns what of `data` lies behind it."""
+        """Take in the head, and all interim ones before it; returns what of `data` lies behind it."""
+        while data and not self.status:
+            data = self._read_one_head(data)
+        return data
+
+    def _read_one_head(self, data: bytes) -> bytes:
         if self._partial:
             data = self._partial + data
         end = data.find(b"\r\n\r\n")
@@ -144,7 +149,7 @@ class ResponseWriter(WriteOnly):
         if says.status < 200 and says.status != 101:
             self._queue(head)
             self._exchange.push()
-            return self._read_head(rest) if rest else b""
+            return rest
         self._frame(head, says)
         return rest
 

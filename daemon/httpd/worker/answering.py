@@ -27,7 +27,6 @@ from httpd.protocol.receiver import Phase
 from httpd.server.exchange import Exchange
 from httpd.server.writer import ResponseWriter
 from httpd.system.poller import ERR, HUP, IN, OUT
-from httpd.worker.bodies import BodyStore
 from httpd.worker.connection import Connection
 
 NEVER = float("inf")
@@ -39,14 +38,13 @@ Given = Callable[[int, bytes], None]
 
 
 class AnsweringConnection(Connection):
-    """The way back.  `_exchange` is what a handler is busy with; `_store` the body that is collected for one."""
+    """The way back.  `_exchange` is what a handler is busy with."""
 
-    __slots__ = ("_exchange", "_giving", "_store")
+    __slots__ = ("_exchange", "_giving")
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
         self._exchange: Exchange | None = None
-        self._store: BodyStore | None = None
         self._giving: Given | None = None  # the socket is wanted, when all is sent
 
     # The handler has ended
@@ -273,9 +271,6 @@ class AnsweringConnection(Connection):
 
     def _let_go(self) -> None:
         super()._let_go()
-        if self._store is not None:
-            self._store.close()
-            self._store = None
         exchange, self._exchange = self._exchange, None
         if exchange is not None:
             exchange.lose()

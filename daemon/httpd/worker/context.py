@@ -76,6 +76,8 @@ class Running(Protocol):
 
     def look(self, now: float) -> None: ...
 
+    def postpone(self, seconds: float) -> None: ...
+
 
 class Context:
     """One per worker.  `now` (monotonic seconds) and `wall` (seconds since the epoch) are those of the loop's round."""

@@ -35,6 +35,7 @@ from httpd.cgi.messages import (
     Shut,
     Started,
     Stop,
+    TooLong,
     ToWorker,
     send,
 )
@@ -82,6 +83,11 @@ class Scripts:
         if launcher is not None:
             self.adopt(launcher)
 
+    def postpone(self, seconds: float) -> None:
+        """The loop stood still for so long."""
+        for run in self.active:
+            run.postpone(seconds)
+
     def adopt(self, sock: socket.socket) -> None:
         """A launcher, in the place of the one before."""
         self._lose_launcher()
@@ -113,7 +119,8 @@ class Scripts:
         waiting = self._waiting.setdefault(run.mount.key, [])
         waiting.append(run)
         run.deadline = self.context.now + _PATIENCE
-        self._ask(run.mount.key)
+        if len(waiting) == 1:
+            self._ask(run.mount.key)
 
     def _ask(self, mount: str, *, silent: bool = False) -> None:
         if self._launcher is not None:
@@ -123,8 +130,12 @@ class Scripts:
         run.number, run.door, run.state = next(self._numbers), door, State.ASKED
         run.deadline = self.context.now + _PATIENCE
         door.runs[run.number] = run
-        message = Run(run.number, run.found.relative, run.words, run.environment)
-        self._send(door, message, run.child_fds)
+        try:
+            self._send(door, Run(run.number, run.found.relative, run.words, run.environment), run.child_fds)
+        except TooLong as error:
+            run.door, run.state = None, State.WAITING
+            del door.runs[run.number]
+            run.fail(431, f"what it is to be told of the request is too much: {error}")
         run.close_child_fds()
 
     def _send(self, door: Spawning, message: Message, fds: tuple[int, ...] = ()) -> None:
@@ -298,7 +309,11 @@ class Scripts:
                     self.held.append(answer)
         if now >= self._next_look:
             for run in list(self.active):
-                run.look(now)
+                try:
+                    run.look(now)
+                except Exception as error:  # the others are not to suffer by it
+                    self.active.discard(run)
+                    self.context.errors.error("defect in a script's run", script=run.found.file, exception=error)
             self._next_look = now + _TICK if self.active else _NEVER
 
     def close_in_child(self) -> None:

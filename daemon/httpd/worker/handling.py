@@ -6,7 +6,7 @@ Rules:
 
 - A handler is called when its whole request is there, so a slow upload holds no thread.
 - The body of a request is read to its end before the handler sees any of it, and framing is ours: what a handler leaves
-  unread never becomes the next request.
+  unread never becomes the next request, nor the body of one.
 - Plain requests (`protocol.plain`) for a path whose mount is known are handed over without being parsed again.
 """
 
@@ -32,9 +32,18 @@ _KNOWN = 1024  # paths of which the mount is remembered
 
 
 class HandlingConnection(AnsweringConnection):
-    """The way to a handler."""
+    """The way to a handler.
 
-    __slots__ = ()
+    `_store` is the body that is collected for one.  `_decided` is who will answer the request whose body is being read:
+    it was judged by its head, and another judgement behind the body might be for a mount that has not asked for it.
+    """
+
+    __slots__ = ("_decided", "_store")
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self._store: BodyStore | None = None
+        self._decided: tuple[Request, CallMount | None] | None = None
 
     def _handler_for(self, request: Request) -> CallMount | None:
         site = self._tables.find(request.host)
@@ -60,6 +69,7 @@ class HandlingConnection(AnsweringConnection):
 
     def _decline_body(self, request: Request) -> bool:
         mount = self._handler_for(request)
+        self._decided = request, mount
         if mount is None:
             return super()._decline_body(request)
         if mount.refuses(request.method) or mount.full:
@@ -95,11 +105,24 @@ class HandlingConnection(AnsweringConnection):
             raise ProtocolError(503, "no room for the body") from None
         return receiver.body is None
 
+    def _drop_body(self) -> None:
+        if self._store is not None:
+            self._store.close()
+            self._store = None
+
+    def _let_go(self) -> None:
+        super()._let_go()
+        self._drop_body()
+
     # Handing over
 
     def _serve(self, request: Request) -> bool:
-        mount = self._handler_for(request)
-        return super()._serve(request) if mount is None else self._serve_by(request, mount)
+        decided, self._decided = self._decided, None
+        mount = decided[1] if decided is not None and decided[0] is request else self._handler_for(request)
+        over = super()._serve(request) if mount is None else self._serve_by(request, mount)
+        if self._store is not None:  # nobody has taken the body: it must not be that of another request
+            self._drop_body()
+        return over
 
     def _serve_by(self, request: Request, mount: CallMount) -> bool:
         """Have `mount` answer; True as `_serve`."""

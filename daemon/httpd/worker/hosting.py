@@ -75,7 +75,7 @@ class Hosting:
         from httpd.worker.script_mount import ScriptMount
 
         self._scripts()
-        return ScriptMount(mount, log)
+        return ScriptMount(mount, log, self._context.errors)
 
     def _handler(
         self, mount: schema.Handler | schema.Directory, log: AccessLog | None, files: DirectoryMount | None = None

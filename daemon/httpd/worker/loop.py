@@ -86,7 +86,10 @@ class Loop:
         if self._context.paused:
             self._resume(now)
         if self._context.scripts is not None:
-            self._context.scripts.look(now)
+            try:
+                self._context.scripts.look(now)
+            except Exception as error:
+                self._context.errors.error("defect while looking after scripts", exception=error)
         if now >= self._next_sweep:
             self._sweep(now)
         if busy and self._next_report == _NEVER:
@@ -141,6 +144,8 @@ class Loop:
         self._context.errors.notice("stalled", seconds=f"{seconds:.1f}")
         for connection in self._context.connections.values():
             connection.postpone(seconds)
+        if self._context.scripts is not None:
+            self._context.scripts.postpone(seconds)
         self._drain_ends += seconds
 
     def _tell_time(self) -> None:

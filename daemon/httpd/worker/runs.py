@@ -37,7 +37,7 @@ class ScriptRun:
 
     def __init__(self, scripts: Host, mount: ScriptMount, found: Found, sink: Sink,
                  environment: dict[bytes, bytes], words: list[bytes], stdin: int) -> None:  # fmt: skip
-        """`stdin` is taken over, unless it is `scripts.null`."""
+        """`stdin` is taken over, unless it is `scripts.null`.  Raises OSError; `stdin` is the caller's then."""
         self.scripts = scripts
         self.mount = mount
         self.found = found
@@ -56,9 +56,17 @@ class ScriptRun:
         self._stopped = False
         self._id = ""
         self._linger_until = _NEVER
+        self._given_up = False  # its process goes on, but no answer is to be expected
         self._stdin = Progress(stdin if stdin != scripts.null else -1)
-        self.output = ScriptOutput(scripts.context, self)
-        self.stderr = ScriptStderr(self)
+        try:
+            self.output = ScriptOutput(scripts.context, self)
+            self.stderr = ScriptStderr(self)
+        except OSError:  # out of descriptors: all of these are to be given back
+            self._stdin.close()
+            if hasattr(self, "output"):
+                os.close(self.output.child_fd)
+                self.output.close()
+            raise
         self.child_fds: tuple[int, ...] = (stdin, self.output.child_fd, self.stderr.child_fd)
 
     def close_child_fds(self) -> None:
@@ -91,6 +99,9 @@ class ScriptRun:
             self._begin_to_run()
         self._ended = how
         self._linger_until = self.scripts.context.now + _LINGER
+        if self._answer.begun and not self._stopped and how.startswith("killed"):
+            self.scripts.context.errors.warning("script has ended behind the beginning of its answer",
+                                                script=self.found.file, pid=pid, ended=how)  # fmt: skip
         if self._answer.sink is None:
             self.settle()
         elif not self.output.open:
@@ -154,7 +165,7 @@ class ScriptRun:
             self.settle()
             return
         if not self._answer.has_head:
-            if self.gone:
+            if self.gone or self._given_up:
                 self._without_answer()
             else:
                 self._linger_until = self.scripts.context.now + _LINGER  # how it ended is part of what is logged
@@ -163,8 +174,8 @@ class ScriptRun:
             self._answered()
 
     def _without_answer(self) -> None:
-        if self._answer.reader.begun:
-            self.fail(502, f"its output ends within the head; it begins with {self._answer.reader.first_line}")
+        if self._answer.beginning:
+            self.fail(502, f"its output ends within the head; it begins with {self._answer.beginning}")
         elif self._orphan and not self.pid:
             self.fail(503, "its spawner has ended")
         else:
@@ -234,10 +245,16 @@ class ScriptRun:
         if self.state in (State.RUNNING, State.ANSWERED):
             self.deadline = self.scripts.context.now + self.mount.mount.timeout
 
+    def postpone(self, seconds: float) -> None:
+        """This process stood still for so long, and saw nothing of what others did meanwhile."""
+        self.deadline += seconds
+        self._linger_until += seconds
+        self._started += seconds
+
     def look(self, now: float) -> None:
         """Called ten times a second."""
         self.stderr.watch()
-        if now >= self._linger_until:
+        if now >= self._linger_until and not self.output.paused:
             self._stop_lingering()
             return
         if self.output.paused or self._stdin.moved():
@@ -260,8 +277,8 @@ class ScriptRun:
 
     def _too_long(self, reason: str) -> None:
         if self._answer.sink is not None:
-            if not self._answer.has_head and self._answer.reader.begun:
-                reason += f", and was within the head; it begins with {self._answer.reader.first_line}"
+            if not self._answer.has_head and self._answer.beginning:
+                reason += f", and was within the head; it begins with {self._answer.beginning}"
             self.fail(504, reason)
         elif not self.gone and not self._stopped:
             self.scripts.context.errors.warning(f"script ended behind its answer: {reason}", script=self.found.file,
@@ -272,13 +289,18 @@ class ScriptRun:
         """Somebody whom the script has left behind holds its output, or its stderr."""
         self._linger_until = _NEVER
         if self.output.open and self._answer.sink is not None:
+            self.output.read_all()
+            if self.output.paused:  # the client takes its time, and whoever holds the output may be gone by then
+                self._linger_until = self.scripts.context.now + _LINGER
+                return
+        if self.output.open and self._answer.sink is not None:
             self.scripts.context.errors.notice(
                 "script has ended, but a process that it left behind holds its output: the answer ends here",
                 script=self.found.file, pid=self.pid,
             )  # fmt: skip
         self.output.close()
         if self._answer.sink is not None:
-            self._ended = self._ended or "its end is not known"
+            self._given_up = True
             self.output_ended()
         self.settle()
         self.stderr.close()

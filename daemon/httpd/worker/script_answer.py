@@ -17,6 +17,7 @@ from httpd.worker.run_faces import Run, Sink
 _ROOM = 256 * 1024  # bytes that wait for the client above which the script waits
 _HOLD = 0.003  # seconds that the beginning of an answer is held for the rest of it
 _HELD = 128 * 1024  # bytes above which it is not
+_SHOWN = 200  # bytes of a bad answer that are shown
 _NEVER = float("inf")
 
 
@@ -34,11 +35,21 @@ class ScriptAnswer:
         self._head: Head | None = None
         self._pieces: list[bytes] = []
         self._output = 0
+        self._first = b""  # of one whose answer is not ours
 
     @property
     def has_head(self) -> bool:
         """Whether its head is complete."""
-        return self._nph or self._head is not None
+        if self._nph:
+            return self.sink is not None and bool(self.sink.wfile.status)
+        return self._head is not None
+
+    @property
+    def beginning(self) -> str:
+        """What the output begins with, to be shown; "" where there is none."""
+        if self._nph:
+            return ascii(self._first.split(b"\n", 1)[0].decode("latin-1")) if self._first else ""
+        return self.reader.first_line if self.reader.begun else ""
 
     @property
     def holds(self) -> bool:
@@ -48,8 +59,8 @@ class ScriptAnswer:
     def take(self, data: bytes) -> bool:
         """Take a piece of output; False: there will be no more."""
         if self._nph:
-            return self._write(data)
-        if self._head is None:
+            self._first = self._first or data[:_SHOWN]
+        elif self._head is None:
             try:
                 if not self.reader.feed(data):
                     return True
@@ -66,7 +77,7 @@ class ScriptAnswer:
         if limit and self._output > limit:
             self._run.fail(502, f"its output is more than limits.output ({limit} bytes)")
             return False
-        if self.begun:
+        if self.begun or self._nph:
             return self._write(data)
         if data:
             self._pieces.append(data)

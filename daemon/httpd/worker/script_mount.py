@@ -20,6 +20,7 @@ from httpd.content import paths
 from httpd.content.cache import Entry
 from httpd.content.static import DirectoryMount, moved
 from httpd.logs.access_log import AccessLog
+from httpd.logs.errors import ErrorLog
 from httpd.protocol.messages import Request, Response
 from httpd.worker.calls import CallMount
 
@@ -34,7 +35,9 @@ class ScriptMount(CallMount):
     noun = "a script"
     body_alone = True
 
-    def __init__(self, mount: schema.Cgi, log: AccessLog | None) -> None:
+    def __init__(self, mount: schema.Cgi, log: AccessLog | None, errors: ErrorLog | None = None) -> None:
+        """`errors` is told why a path is forbidden."""
+        self._errors = errors
         self.lookup = Lookup(mount)
         super().__init__(mount.key, self.lookup.prefix, mount.settings, log)
         self.plain = False
@@ -81,7 +84,8 @@ class ScriptMount(CallMount):
             found = self.lookup.find(path)
         except FileNotFoundError:
             return Response(404), None
-        except PermissionError:
+        except PermissionError as error:
+            self._explain(request, error)
             return Response(403), None
         if found is Elsewhere.SLASH:
             location = paths.quote(path) + b"/"
@@ -91,6 +95,14 @@ class ScriptMount(CallMount):
         if self.files is None or self._names_script(path):
             return Response(404), None
         return self.files.answer(request, path, wall, now)
+
+    def _explain(self, request: Request, error: PermissionError) -> None:
+        if self._errors is not None:
+            text = error.strerror  # of the system; otherwise it is the lookup that says why
+            reason = f"the workers' user may not look at it: {text}" if text else str(error)
+            self._errors.limited(f"forbidden {self.key}", 1).notice(
+                "no script is run", mount=self.key, request=request.line, status=403, reason=reason
+            )
 
     def load(self, path: bytes, wall: float, now: float) -> Entry | None:
         """An entry for the cache, of a file beside the scripts."""

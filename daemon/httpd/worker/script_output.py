@@ -18,6 +18,7 @@ from httpd.worker.context import Context
 
 _READ = 64 * 1024  # bytes of one read; what a pipe holds
 _TURN = 256 * 1024  # bytes that are taken in one round
+_MOST = 1024 * 1024  # bytes that a pipe can be made to hold, by default
 _WAIT = 0.003  # seconds
 
 
@@ -84,6 +85,12 @@ class ScriptOutput:
                 return
         if taken:
             self._taker.took_some()
+
+    def read_all(self) -> None:
+        """Take what is there, as much as a pipe may be made to hold."""
+        for _ in range(_MOST // _TURN):
+            if not self.paused:
+                self.read()
 
     def pause(self) -> None:
         """The client has to take some of the answer first."""

@@ -11,6 +11,8 @@ Rules:
 from __future__ import annotations
 
 import os
+import socket
+from typing import Any
 
 from httpd import __version__
 from httpd.cgi import meta
@@ -72,9 +74,13 @@ class ScriptExchange(Exchange):
 class ScriptingConnection(HandlingConnection):
     """The way to a script."""
 
-    __slots__ = ("_found", "_redirects")
+    __slots__ = ("_address", "_found")
 
     _found: Found | None
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self._address: tuple[str, int] | None = None  # ours, once it was asked for
 
     def _handler_for(self, request: Request) -> CallMount | None:
         mount = super()._handler_for(request)
@@ -90,7 +96,6 @@ class ScriptingConnection(HandlingConnection):
     def _serve_by(self, request: Request, mount: CallMount) -> bool:
         if not isinstance(mount, ScriptMount):
             return super()._serve_by(request, mount)
-        self._redirects = getattr(self, "_redirects", 0)
         self._begin(request)
         found, self._found = self._found, None
         if mount.refuses(request.method) or found is None:
@@ -101,14 +106,16 @@ class ScriptingConnection(HandlingConnection):
         scripts = self._context.scripts
         assert isinstance(scripts, Scripts)
         exchange = ScriptExchange(scripts, mount, request)
+        stdin = scripts.null
         try:
             stdin, length = self._stdin(request, scripts)
-            local = self._socket().getsockname()
-            address = (local[0], self._port) if isinstance(local, tuple) else ("", 0)
+            address = self._address or self._local_address()
             client = (self._client, self._peer[1] if len(self._peer) > 1 else 0)
             environment, words = environment_for(request, mount, found, length, client, address)
             run = ScriptRun(scripts, mount, found, exchange, environment, words, stdin)
         except OSError as error:
+            if stdin != scripts.null:
+                os.close(stdin)
             self._context.errors.limited("script", 10).error("a script can't be run", script=found.file,
                                                              reason=error.strerror)  # fmt: skip
             return self._refuse_for(request, mount, 503)
@@ -119,6 +126,19 @@ class ScriptingConnection(HandlingConnection):
             self._wait(IN, self.on_input)
         scripts.begin(run)
         return False
+
+    def _local_address(self) -> tuple[str, int]:
+        """Ours.  Raises OSError."""
+        family = {2: socket.AF_INET, 4: socket.AF_INET6}.get(len(self._peer) if isinstance(self._peer, tuple) else 0)
+        if family is None:
+            self._address = "", 0
+            return self._address
+        asked = socket.socket(family, socket.SOCK_STREAM, 0, fileno=self._fd)
+        try:
+            self._address = asked.getsockname()[0], self._port
+        finally:
+            asked.detach()
+        return self._address
 
     def _stdin(self, request: Request, scripts: Scripts) -> tuple[int, int | None]:
         """What the script reads its body from, and the body's length; None: it has none."""
@@ -140,26 +160,39 @@ class ScriptingConnection(HandlingConnection):
         request: Request = exchange.request
         record = self._general().record
         record.original = record.original or request.line
-        self._redirects += 1
-        if self._redirects > _REDIRECTS:
-            self._context.errors.limited(f"loop {exchange.mount.key}", 10).error(
-                f"script failed: more than {_REDIRECTS} local redirects in a row", mount=exchange.mount.key,
-                request=record.original, target=target,
-            )  # fmt: skip
-            over = self._refuse_for(request, exchange.mount, 502)
+        count = request.count if isinstance(request, _Redirected) else 0
+        if count >= _REDIRECTS:
+            over = self._refuse_loop(request, exchange, target)
         else:
             self._phase = Phase.IDLE
-            over = self._serve(_redirected(request, target))
+            over = self._serve(_redirected(request, target, count + 1))
         if over:
             self._ready_for_next()
 
-    def _ready_for_next(self) -> None:
-        self._redirects = 0
-        super()._ready_for_next()
+    def _refuse_loop(self, request: Request, exchange: ScriptExchange, target: bytes) -> bool:
+        scripts = self._context.scripts
+        assert isinstance(scripts, Scripts)
+        name = scripts.new_id()
+        self._context.errors.limited(f"loop {exchange.mount.key}", 10).error(
+            f"script failed: more than {_REDIRECTS} local redirects in a row", mount=exchange.mount.key,
+            request=self._general().record.original, status=502, id=name, target=target,
+        )  # fmt: skip
+        reply = self._context.responder.refuse(exchange.mount, 502, head_only=request.method == b"HEAD")
+        reply.fields = [*reply.fields, (b"X-Request-Id", name.encode())]
+        return self._send_reply(request, reply)
 
 
-def _redirected(request: Request, target: bytes) -> Request:
-    made = Request()
+class _Redirected(Request):
+    """A request that a script has made of the client's; `count`: how many did so before."""
+
+    __slots__ = ("count",)
+
+    count: int
+
+
+def _redirected(request: Request, target: bytes, count: int) -> _Redirected:
+    made = _Redirected()
+    made.count = count
     for name in Request.__slots__:
         setattr(made, name, getattr(request, name))
     made.method = b"HEAD" if request.method == b"HEAD" else b"GET"

@@ -34,6 +34,7 @@ from httpd.cgi.messages import (
     Stop,
     ToLauncher,
     ToMaster,
+    TooLong,
     ToSpawner,
     ToWorker,
     send,
@@ -187,7 +188,7 @@ def test_too_long_to_be_received(pair: Pair, monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_too_long_to_be_sent(pair: Pair) -> None:
-    with pytest.raises(ValueError, match="a message of"):
+    with pytest.raises(TooLong, match="bytes, and"):
         send(pair[0], Note("info", "x" * MAX_MESSAGE))
     assert Receiver(pair[1], ToMaster).next() is None
 

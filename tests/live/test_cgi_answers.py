@@ -1,0 +1,180 @@
+"""Answers of scripts that are hard to tell from whole ones, and runs whose answer is over before they are."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import socket
+import time
+from pathlib import Path
+
+import pytest
+
+from httpd.master.supervisor import _LOOK_SECONDS
+from httpd.worker.runs import _LINGER
+from live.cgi.scripts import HEAD, MARK, SCRIPTS, alive, gone, install, mount, pid_of, titled
+from live.client import Client
+from live.daemon import Daemon, Place, eventually
+from live.handlers.talk import Open, Talk, entries
+
+_PYTHON = f"#!{shutil.which('python3', path='/usr/bin:/usr/local/bin') or '/usr/bin/python3'}\n"
+_SCRIPTS = SCRIPTS | {
+    "deaf": f"exec >&-; {MARK}; exec sleep 1000",
+    "killed": f"{HEAD}; echo part; kill -9 $$",
+    "exits": f"{HEAD}; echo whole; exit 3",
+    "nph-much": r"printf 'HTTP/1.1 200 OK\r\n\r\n'; exec head -c 100000 /dev/zero",
+    "nph-empty": f"{MARK}; exit 3",
+    "nph-part": "printf 'HTTP/1.1 200'",
+    "nph-interim": r"""i=0; while [ $i -lt 3000 ]; do printf 'HTTP/1.1 102 Processing\r\n\r\n'; i=$((i+1)); done;
+printf 'HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nend'""",
+    "moves": r"printf 'Location: /large\n\n'",
+    "loops": r"printf 'Location: /s/loops\n\n'",
+    "address": f'{HEAD}; echo "$SERVER_ADDR $SERVER_NAME $REMOTE_ADDR"',
+    # A pipe that holds more than usual, full when the script ends.
+    "full": f"{_PYTHON}import fcntl, os\nfcntl.fcntl(1, 1031, 1 << 20)\nos.write(1, b'Content-Type: a/b\\n\\n')\n"
+            "data = b'%08d' * 131072 % tuple(range(131072))\nleft = memoryview(data * 3)\n"
+            "while left:\n    left = left[os.write(1, left):]\n",
+}  # fmt: skip
+_FULL = b"%08d" * 131072 % tuple(range(131072)) * 3
+
+
+@pytest.fixture(scope="module")
+def server(shared_daemon: Daemon, shared_place: Place) -> Daemon:
+    install(shared_place, _SCRIPTS)
+    shared_place.write("www/large", b"x" * 4_000_000)
+    text = mount(shared_place, "/s") + mount(shared_place, "/one", 'concurrency = 1\ntimeout = "20s"')
+    text += mount(shared_place, "/little", 'limits = { output = "10kB" }')
+    shared_daemon.configure(f'[[vhost]]\nroot = "www"\n{text}', "workers = 1")
+    return shared_daemon.start()
+
+
+def test_who_closes_its_output_without_an_answer_is_ended(talk: Open, server: Daemon, shared_place: Place) -> None:
+    server.expect("script failed: it wrote nothing")
+    client = talk()
+    assert client.ask("/one/deaf?deaf").status == 502
+    gone([pid_of(shared_place, "deaf")])
+    assert client.ask("/one/plain").text == "plain\n"  # and its slot is free
+
+
+def test_what_a_slow_client_has_not_taken_yet_is_not_lost(talk: Open, server: Daemon) -> None:
+    """The script has ended long before: what it has left in the pipe belongs to the answer."""
+    client = Talk(server, receive_buffer=8192)
+    with client:
+        client.send(b"GET /s/full HTTP/1.1\r\nHost: a\r\n\r\n")
+        found = client.head()
+        spawner = titled(server, "httpd: spawner /s")[0]
+        children = Path(f"/proc/{spawner}/task/{spawner}/children")
+        eventually(lambda: not children.read_text(), "the script has ended")
+        _let_pass(server, _LINGER + 0.5)
+        assert client.with_body(found).body == _FULL
+
+
+def _let_pass(server: Daemon, seconds: float) -> None:
+    """Keep the server busy for so long: what is due by then has been done."""
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        server.call("status")
+
+
+def test_a_death_behind_the_head_is_logged(talk: Open, server: Daemon) -> None:
+    server.expect("script has ended behind the beginning of its answer")
+    assert talk().ask("/s/killed").text == "part\n"
+    (entry,) = entries(server, "script has ended behind the beginning")
+    assert "ended=\"killed by SIGKILL\"" in entry and "cgi/killed" in entry, entry
+    assert talk().ask("/s/exits").text == "whole\n"
+    assert talk().ask("/s/plain").text == "plain\n"
+
+
+# Those that write their whole answer
+
+
+def test_the_limit_of_output_is_theirs_too(talk: Open, server: Daemon) -> None:
+    server.expect("script failed: its output is more than limits.output")
+    client = talk()
+    client.send(b"GET /little/nph-much HTTP/1.1\r\nHost: a\r\n\r\n")
+    assert client.head().status in (200, 502)
+    assert len(client.shut().rest() if not client.was_cut() else b"") <= 20_000
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [("nph-empty", "it wrote nothing"), ("nph-part", "its output ends within the head; it begins with 'HTTP/1.1 200'")],
+)
+def test_no_answer_of_theirs_is_told_like_any_other(talk: Open, server: Daemon, name: str, reason: str) -> None:
+    server.expect(re.escape(f"script failed: {reason}"))
+    reply = talk().ask(f"/s/{name}?{name}")
+    assert reply.status == 502
+    (entry,) = entries(server, rf"script failed: {re.escape(reason)}.*{name}.*id={reply['X-Request-Id']}")
+    if name == "nph-empty":
+        assert f"pid={pid_of_nph(entry)}" in entry and 'ended="exit status 3"' in entry
+
+
+def pid_of_nph(entry: str) -> int:
+    found = re.search(r" pid=([1-9][0-9]*)", entry.partition("script failed")[2])
+    assert found is not None, entry
+    return int(found[1])
+
+
+def test_many_interim_answers(talk: Open, server: Daemon) -> None:
+    assert talk().ask("/s/nph-interim").text == "end"
+
+
+# Local redirects
+
+
+def test_each_request_may_be_redirected_anew(talk: Open, server: Daemon) -> None:
+    client = talk()
+    for _ in range(12):  # to an answer that does not leave at once
+        assert len(client.ask("/s/moves").body) == 4_000_000
+
+
+def test_a_loop_has_an_entry_that_the_client_can_name(talk: Open, server: Daemon) -> None:
+    server.expect("more than 10 local redirects")
+    reply = talk().ask("/s/loops")
+    assert reply.status == 502
+    (entry,) = entries(server, "more than 10 local redirects")
+    assert f"id={reply['X-Request-Id']}" in entry and "status=502" in entry
+
+
+# Addresses
+
+
+def test_by_ipv6_and_by_a_unix_socket(daemon: Daemon, place: Place) -> None:
+    install(place, _SCRIPTS)
+    path = place.path / "site.sock"
+    with socket.socket(socket.AF_INET6) as probe:
+        try:
+            probe.bind(("::1", 0))
+        except OSError:
+            pytest.skip("this machine has no ::1")
+    daemon.configure('[[vhost]]\nroot = "www"\n' + mount(place, "/s"), listen=f'["[::1]:0", "unix:{path}"]')
+    place.write("www/a", b"a")
+    daemon.start()
+    port = next(int(text.rpartition(":")[2]) for text in daemon.listeners() if text.startswith("["))
+    with socket.create_connection(("::1", port)) as sock:
+        sock.sendall(b"GET /s/address HTTP/1.0\r\n\r\n")
+        assert sock.makefile("rb").read().endswith(b"\r\n\r\n::1 [::1] ::1\n")
+    with Client(str(path)) as client:
+        assert client.get("/s/address").body.split()[1:] == [b"localhost", b"unix:"]
+
+
+def test_a_unix_socket_is_not_made_anew_while_the_server_ends(daemon: Daemon, place: Place) -> None:
+    install(place, _SCRIPTS)
+    path = place.path / "site.sock"
+    daemon.configure('[[vhost]]\nroot = "www"\n' + mount(place, "/s"), listen=f'["127.0.0.1:0", "unix:{path}"]')
+    place.write("www/a", b"a")
+    daemon.start()
+    client = Talk(daemon)
+    client.send(b"GET /s/waits?gate HTTP/1.1\r\nHost: a\r\n\r\n")
+    pid = pid_of(place, "gate")
+    os.kill(daemon.pid, signal.SIGTERM)
+    eventually(lambda: not path.exists(), "the path is gone")
+    _let_pass(daemon, _LOOK_SECONDS + 0.5)
+    assert alive(pid) and not path.exists()
+    (place.path / "gates" / "gate").touch()
+    assert client.reply().text == "waited\n"
+    client.close()
+    assert daemon.wait() == 0
+    assert not path.exists()
