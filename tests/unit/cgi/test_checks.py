@@ -49,9 +49,10 @@ def plant(folder: Path, name: str, mode: int = 0o755, uid: int | None = None, gi
 def judge(top: Path) -> Judge:
     """The program for a script below `cgi`, or (status, reason)."""
 
-    def ask(relative: str = "run", *, switched: bool = True, symlinks: str = "inside", **fields: Any) -> Any:
+    def ask(relative: str = "run", *, switched: bool = True, symlinks: str = "inside", dotfiles: bool = False,
+            **fields: Any) -> Any:  # fmt: skip
         where = {"root": str(top / "cgi")} if "script" not in fields else {}
-        settings = schema.Settings(symlinks=symlinks)  # type: ignore[arg-type]
+        settings = schema.Settings(symlinks=symlinks, dotfiles=dotfiles)
         mount = schema.Cgi("/cgi-bin/", "vhost[0].cgi[0]", settings, **{**where, **fields})
 
         def examine() -> Any:
@@ -268,6 +269,31 @@ def test_the_folder_that_a_link_leads_to(top: Path, judge: Judge) -> None:
     (top / "cgi/run").symlink_to("d/run")
     (top / "cgi/d").chmod(0o777)
     refused(judge, 403, "everybody may write to its folder 'TOP/cgi/d' (chmod o-w)")
+
+
+@pytest.mark.parametrize("folder", ["cgi/open", "tools/open", "tools/open/inner"])
+def test_the_folders_above_that_one(top: Path, judge: Judge, folder: str) -> None:
+    """Whoever may write to one of them can put another folder in the place of the next."""
+    plant(top, f"{folder.partition('/open')[0]}/open/inner/run")
+    (top / "cgi").mkdir(exist_ok=True)
+    (top / "cgi/link").symlink_to(top / f"{folder.partition('/open')[0]}/open/inner")
+    assert isinstance(judge("link/run", symlinks="all"), Program)
+    (top / folder).chmod(0o777)
+    refused(judge, 403, f"everybody may write to its folder 'TOP/{folder}' (chmod o-w)", "link/run", symlinks="all")
+
+
+def test_where_the_link_s_way_and_that_of_the_root_part_is_not_looked_at(top: Path, judge: Judge) -> None:
+    plant(top, "tools/run")
+    (top / "cgi/run").symlink_to("../tools/run")
+    top.chmod(0o777)
+    assert isinstance(judge(symlinks="all"), Program)
+
+
+@pytest.mark.parametrize("name", [".hidden", ".git/hook"])
+def test_names_with_a_dot(top: Path, judge: Judge, name: str) -> None:
+    plant(top, f"cgi/{name}")
+    refused(judge, 404, "its name, or that of a folder, begins with a dot (see `dotfiles`)", name)
+    assert isinstance(judge(name, dotfiles=True), Program)
 
 
 def test_what_is_above_the_root_is_not_looked_at(top: Path, judge: Judge) -> None:

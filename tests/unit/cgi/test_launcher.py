@@ -104,6 +104,7 @@ def test_what_only_others_may_say(master: Master, name: str, count: int) -> None
         _ASK + b"\0" * MAX_MESSAGE, _encode({"is": "ask", "mount": 5}), _encode({"is": "ask"}),
         _encode({"is": "other"}), _encode(["ask", "vhost[0].cgi[0]"]),
         _encode({"is": "ask", "mount": "x" * MAX_MESSAGE}),
+        b"\x81\xa2is\xa2\xff\xfe", _encode({"is": "x" * (MAX_MESSAGE - 100)}),  # what is quoted in the complaint
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("count", [0, 3, 253])

@@ -162,6 +162,26 @@ def inherited(fd: int) -> bool:
 # Limits
 
 
+@pytest.mark.parametrize("limits", [None, ScriptLimits(cpu=100)])
+def test_a_soft_limit_of_its_own_on_open_files(limits: ScriptLimits | None) -> None:
+    """It has less than who starts it, who may have more open than that."""
+    before, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    reader, writer = os.pipe()
+    raised = max(before, 200) if hard == resource.RLIM_INFINITY else min(max(before, 200), hard)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (raised, hard))
+    many = [os.dup(reader) for _ in range(60)]
+    try:
+        launch = Launch(b"/bin/sh", (b"sh", b"-c", b"ulimit -Sn"), {}, b"/", reader, writer, writer)
+        pid = start(launch, limits, (50, raised, hard))
+        assert os.waitpid(pid, 0)[1] == 0
+        assert os.read(reader, 100) == b"50\n"
+        assert resource.getrlimit(resource.RLIMIT_NOFILE) == (raised, hard)
+    finally:
+        for fd in (reader, writer, *many):
+            os.close(fd)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (before, hard))
+
+
 def test_limits(probe: Probe) -> None:
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     files = 100 if hard == resource.RLIM_INFINITY else min(100, hard)

@@ -132,6 +132,7 @@ def test_the_number_of_descriptors(master: Master, spawner: End, count: int) -> 
         _RUN + b"\0" * MAX_MESSAGE, _encode({"is": "run", "number": 1}), _encode({"is": "run", "relative": 5}),
         _encode(Run(1, b"plain", [], {b"HTTP_X": b"x" * MAX_MESSAGE})), _encode(Ping()),
         _encode(Admit(1, 1)), _encode({"is": "stop", "number": "1"}),
+        b"\x81\xa2is\xa2\xff\xfe", _encode({"is": "x" * (MAX_MESSAGE - 100)}),  # what is quoted in the complaint
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("count", [0, 1, 3, 253])
@@ -156,6 +157,19 @@ def test_a_number_that_is_taken(master: Master, spawner: End) -> None:
         (master.folder / "gate").touch()
         assert first.output() == b"waited\n"
         assert spawner.until(lambda message: isinstance(message, Ended)).number == 5
+
+
+def test_who_does_not_read_is_told_all_the_same(master: Master, spawner: End) -> None:
+    """More than the socket holds: of every run there is a word, once the worker reads again."""
+    count = 3000
+    for number in range(count):
+        pipes = Pipes()
+        pipes.run(spawner, number, b"missing")
+        pipes.close()
+    heard = [spawner.hear()[0] for _ in range(count)]
+    assert {message.number for message in heard} == set(range(count))
+    assert {type(message) for message in heard} == {Declined}
+    works(spawner)
 
 
 def test_nobody_stops_what_is_another_s(master: Master, spawner: End) -> None:

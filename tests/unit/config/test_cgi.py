@@ -249,6 +249,36 @@ def test_a_script_that_is_none(ask: Callable[[str], list[str]], open_folder: Pat
     assert ask('script = "TOP"') == ["httpd.toml:5: vhost[0].cgi[0].script: 'TOP' is not a regular file"]
 
 
+def test_a_script_of_an_interpreter_need_not_be_executable(
+    ask: Callable[[str], list[str]], open_folder: Path
+) -> None:
+    (open_folder / "one.SH").write_text("")
+    (open_folder / "one.SH").chmod(0o644)
+    assert ask('script = "TOP/one.SH"\ninterpreters = { ".sh" = "/bin/sh" }') == []
+    (open_folder / "one.SH").chmod(0)
+    (message,) = ask('script = "TOP/one.SH"\ninterpreters = { ".sh" = "/bin/sh" }')
+    assert "may not read" in message
+
+
+def test_what_would_never_be_run(ask: Callable[[str], list[str]], open_folder: Path) -> None:
+    place = "httpd.toml:5: vhost[0].cgi[0]"
+    (open_folder / "cgi").mkdir()
+    (open_folder / "cgi").chmod(0o777)
+    assert ask('root = "TOP/cgi"') == [
+        f"{place}.root: everybody may write to 'TOP/cgi', so no script would be run; chmod o-w TOP/cgi"
+    ]
+    (open_folder / "one").write_text("")
+    (open_folder / "one").chmod(0o4755)
+    (message,) = ask('script = "TOP/one"')
+    assert message.startswith(f"{place}.script: 'TOP/one' is setuid or setgid, so it would not be run; chmod ug-s")
+
+
+def test_more_variables_than_a_program_can_be_given(bad: Callable[..., list[str]]) -> None:
+    many = ", ".join(f'V{number} = "{"x" * 1000}"' for number in range(70))
+    (message,) = bad(mount(f'root = "/"\nenv = {{ {many} }}'))
+    assert message.endswith("env: has 70340 bytes, and 65536 are possible; put it into a file"), message
+
+
 def test_interpreters_that_are_none(ask: Callable[[str], list[str]], open_folder: Path) -> None:
     keys = 'root = "TOP"\ninterpreters = { ".php" = "TOP/php", ".pl" = "TOP" }'
     assert sorted(ask(keys)) == [

@@ -1,0 +1,78 @@
+"""Warm interpreters that are slow to get ready, can't, or hang: what is said, and what goes on."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+from pathlib import Path
+
+import pytest
+
+from httpd.cgi import warming
+from live.cgi.scripts import install, titled
+from live.daemon import Daemon, Place, eventually
+from live.handlers.talk import Open, entries
+
+_PYTHON = shutil.which("python3", path="/usr/bin:/usr/local/bin") or ""
+_ANSWER = "print('Content-Type: text/plain\\n')\nprint('answered')\n"
+pytestmark = pytest.mark.skipif(not _PYTHON, reason="there is no Python that every user may run")
+
+
+@pytest.fixture
+def server(daemon: Daemon) -> Daemon:
+    return daemon
+
+
+def _start(daemon: Daemon, place: Place, *, modules: str = "", interpreter: str = _PYTHON) -> Daemon:
+    install(place, {"a.py": f"#!{interpreter}\n{_ANSWER}", "b.sh": "printf 'Content-Type: a/b\\n\\nb'"})
+    place.write("www/a", b"a")
+    lines = f"warm_python = true\nwarm_modules = [{modules}]\nenv = {{ PYTHONPATH = '{place.path}/modules' }}"
+    daemon.configure(
+        f'[[vhost]]\nroot = "www"\n[[vhost.cgi]]\npath = "/s"\nroot = "cgi"\n{lines}\n', "workers = 1"
+    )
+    return daemon.start()
+
+
+def test_who_asks_while_it_gets_ready_waits(daemon: Daemon, place: Place, talk: Open) -> None:
+    """For longer than a spawner may be silent."""
+    place.write("modules/slow.py", b"import time\ntime.sleep(2.5)\n")
+    (place.path / "modules").chmod(0o755)
+    _start(daemon, place, modules='"slow"')
+    clients = [talk() for _ in range(3)]
+    for client in clients:
+        client.send(b"GET /s/a.py HTTP/1.1\r\nHost: a\r\n\r\n")
+    assert [client.reply().text for client in clients] == ["answered\n"] * 3
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('echo "/usr/lib/libnone.so: cannot open shared object file" >&2; exit 127', "cannot open shared object file"),
+        ("exec sleep 0.1", ""),
+    ],
+)
+def test_why_it_did_not_get_ready_is_told(daemon: Daemon, place: Place, talk: Open, text: str, said: str) -> None:
+    place.write("bin/python3", f"#!/bin/sh\n{text}\n".encode(), 0o755)
+    (place.path / "bin").chmod(0o755)
+    daemon.expect("script failed: its warm interpreter")
+    _start(daemon, place, interpreter=f"{place.path}/bin/python3")
+    assert talk().ask("/s/a.py").status == 500
+    (entry,) = entries(daemon, "script failed: its warm interpreter")
+    assert said in entry and f"{place.path}/bin/python3" in entry
+    assert talk().ask("/s/b.sh").text == "b"
+
+
+def test_one_that_hangs_is_replaced(daemon: Daemon, place: Place, talk: Open) -> None:
+    daemon.expect("script failed: its warm interpreter .* did not answer")
+    _start(daemon, place)
+    client = talk()
+    assert client.ask("/s/a.py").text == "answered\n"
+    (spawner,) = titled(daemon, "httpd: spawner")
+    (warm,) = (int(pid) for pid in Path(f"/proc/{spawner}/task/{spawner}/children").read_text().split())
+    os.kill(warm, signal.SIGSTOP)
+    client.sock.settimeout(warming._HUNG + 20)
+    assert client.ask("/s/a.py").status == 500
+    assert talk().ask("/s/b.sh").text == "b"
+    assert client.ask("/s/a.py").text == "answered\n"
+    eventually(lambda: not os.path.exists(f"/proc/{warm}"), "it is gone")
