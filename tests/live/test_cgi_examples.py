@@ -26,14 +26,9 @@ def _installed(*programs: str) -> pytest.MarkDecorator:
     return pytest.mark.skipif(bool(missing), reason=f"missing: {', '.join(missing)}")
 
 
-def _start(daemon: Daemon, name: str, activate: str = "") -> Daemon:
-    """A server with one example.  `activate`: a line of a comment that begins a table to be had as well."""
-    text = (EXAMPLES / name).read_text()
-    if activate:
-        block = re.search(rf"^  # {re.escape(activate)}\n(?:  # .+\n?)+", text, re.MULTILINE)
-        assert block is not None, activate
-        text = text.replace(block[0], block[0].replace("  # ", "  "))
-    text = _moved(text, daemon.place)
+def _start(daemon: Daemon, name: str) -> Daemon:
+    """A server with one example."""
+    text = _moved((EXAMPLES / name).read_text(), daemon.place)
     user = f'user = "{worker_user()}"' if os.geteuid() == 0 else ""
     text, users = re.subn(r'^ *user = "(?:git|www-data)"$', user, text, flags=re.MULTILINE)
     assert users == 1
@@ -55,17 +50,21 @@ def _ask(daemon: Daemon, host: str, target: str, *fields: str, method: str = "GE
 def test_cgi_bin(daemon: Daemon) -> None:
     script = b"#!/bin/sh\nprintf 'Content-Type: text/plain\\n\\n'; echo $SCRIPT_NAME $PATH_INFO; ulimit -t; id -un\n"
     daemon.place.write("usr/lib/cgi-bin/report", script, 0o755)
-    daemon.place.write("usr/lib/cgi-bin/php8.2", script, 0o755)
+    for name in ("php", "php.default", "php8.2"):
+        daemon.place.write(f"usr/lib/cgi-bin/{name}", script, 0o755)
+    daemon.place.write("usr/share/tool/tool.cgi", script, 0o755)
+    (daemon.place.path / "usr/lib/cgi-bin/tool.cgi").symlink_to("../../share/tool/tool.cgi")
     daemon.place.write("srv/www/cgi.example.org/index.html", b"<p>a page")
-    _start(daemon, "cgi.toml", activate="[[vhost.redirect]]")
+    _start(daemon, "cgi.toml")
     answer = _ask(daemon, "cgi.example.org", "/cgi-bin/report/a")
     assert answer.status == 200
     name, limit, user = answer.body.decode().splitlines()
     assert (name, limit) == ("/cgi-bin/report /a", "120")
     assert user != "root"
     assert _ask(daemon, "cgi.example.org", "/").body == b"<p>a page"
-    for target in ("/cgi-bin/php8.2", "/cgi-bin/php8.2/x", "/cgi-bin/./php8%2e2/x"):
-        assert _ask(daemon, "cgi.example.org", target).status in (301, 302, 307, 308)
+    assert _ask(daemon, "cgi.example.org", "/cgi-bin/tool.cgi/b").body.startswith(b"/cgi-bin/tool.cgi /b\n")
+    for target in ("php", "php.default/x", "php8.2", "php8.2/x", "./php8%2e2/x"):
+        assert _ask(daemon, "cgi.example.org", f"/cgi-bin/{target}").status in (301, 302, 307, 308)
 
 
 @_installed("git", "/usr/lib/git-core/git-http-backend")

@@ -114,10 +114,6 @@ def test_the_examples_of_scripts_run_what_they_are_for_and_never_as_root(tmp_pat
 
 
 def test_what_the_examples_of_scripts_show_in_comments_is_good(tmp_path: Path) -> None:
-    text = (CONF / "examples" / "cgi.toml").read_text()
-    shown = re.sub(r"^  # (?=\[\[|from = |to = )", "  ", text, flags=re.MULTILINE)
-    config = configuration(tmp_path / "cgi.toml", shown)
-    assert [type(mount) for mount in config.vhosts[0].mounts].count(schema.Redirect) == 1
     php = (CONF / "examples" / "cgi-php.toml").read_text()
     config = configuration(tmp_path / "php.toml", php.replace("  #pass_auth", "  pass_auth"))
     assert [mount.pass_authorization for mount in config.vhosts[0].mounts if isinstance(mount, schema.Cgi)] == [True]
