@@ -13,8 +13,9 @@ from pathlib import Path
 import pytest
 
 from httpd.master.supervisor import _LOOK_SECONDS
+from httpd.worker.doors import _PATIENCE
 from httpd.worker.runs import _LINGER
-from live.cgi.scripts import HEAD, MARK, SCRIPTS, alive, gone, install, mount, pid_of, titled
+from live.cgi.scripts import HEAD, MARK, SCRIPTS, alive, gone, install, mount, open_gate, pid_of, titled
 from live.client import Client
 from live.daemon import Daemon, Place, eventually
 from live.handlers.talk import Open, Talk, entries
@@ -85,6 +86,22 @@ def test_a_death_behind_the_head_is_logged(talk: Open, server: Daemon) -> None:
     assert "ended=\"killed by SIGKILL\"" in entry and "cgi/killed" in entry, entry
     assert talk().ask("/s/exits").text == "whole\n"
     assert talk().ask("/s/plain").text == "plain\n"
+
+
+def test_a_worker_that_stood_still_has_not_been_kept_waiting(talk: Open, server: Daemon, shared_place: Place) -> None:
+    """What spawners have said meanwhile lies there: no run has been waited for in vain."""
+    server.expect("stalled")
+    clients = [talk() for _ in range(20)]
+    (worker,) = server.workers()
+    for number, client in enumerate(clients):
+        client.send(f"GET /s/waits?still{number} HTTP/1.1\r\nHost: a\r\n\r\n".encode())
+    os.kill(worker, signal.SIGSTOP)
+    _let_pass(server, _PATIENCE + 0.5)
+    os.kill(worker, signal.SIGCONT)
+    for number, client in enumerate(clients):
+        pid_of(shared_place, f"still{number}")
+        open_gate(shared_place, f"still{number}")
+        assert client.reply().text == "waited\n"
 
 
 # Those that write their whole answer
