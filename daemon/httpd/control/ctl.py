@@ -102,7 +102,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def write_line(text: str, stream: TextIO) -> None:
     """Print; whoever has stopped reading, or has no room for it, does not change how the command ended."""
     try:
-        print(text, file=stream, flush=True)
+        try:
+            print(text, file=stream, flush=True)
+        except UnicodeEncodeError:  # a script's answer, in a locale that has no such letters
+            print(text.encode("ascii", "backslashreplace").decode("ascii"), file=stream, flush=True)
     except OSError:
         # What is left in the buffer would fail once more at the exit of the interpreter.
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

@@ -17,7 +17,7 @@ from httpd.master.generations import Generation
 from httpd.master.launching import scripts_of
 from httpd.system import pairs
 
-_SECONDS = 300.0  # that a test may take; the script's own limits end it long before
+_SECONDS = 290.0  # that a test may take; less than httpd-ctl waits, so that it is told
 _NEVER = float("inf")
 
 
@@ -38,16 +38,18 @@ class Probing:
             reply(Outcome(REFUSED, "no worker serves just now"))
             return
         self._numbers += 1
-        with tempfile.TemporaryFile(prefix="httpd-test-") as file:
-            file.write(data)
-            file.flush()
-            file.seek(0)
-            sent = pairs.send(child.channel, {"do": "cgi-test", "ask": self._numbers, "url": url, "method": method},
-                              [file.fileno()])  # fmt: skip
-        if sent:
-            self._asked[self._numbers] = (child, reply, time.monotonic() + _SECONDS)
+        message = {"do": "cgi-test", "ask": self._numbers, "url": url, "method": method}
+        try:
+            sent = _send(child, message, data)
+        except ValueError:
+            reply(Outcome(REFUSED, "the URL is too long"))
+        except OSError as error:  # no room for a file, no descriptors
+            reply(Outcome(REFUSED, f"the worker can't be asked: {error.strerror}"))
         else:
-            reply(Outcome(REFUSED, "the worker does not listen"))
+            if sent:
+                self._asked[self._numbers] = (child, reply, time.monotonic() + _SECONDS)
+            else:
+                reply(Outcome(REFUSED, "the worker does not listen"))
 
     @property
     def deadline(self) -> float:
@@ -59,11 +61,16 @@ class Probing:
         for number, (child, reply, until) in list(self._asked.items()):
             if now >= until or child.state is State.GONE:
                 del self._asked[number]
-                reply(Outcome(REFUSED, "the worker that ran the script gave no report"))
+                why = "is gone" if child.state is State.GONE else f"gave no report within {_SECONDS:g} s"
+                reply(Outcome(REFUSED, f"the worker that was to run the script {why}"))
 
     def heed(self, child: Child, message: Mapping[str, object]) -> None:
         """A worker's report."""
         number = message.get("ask")
+        if number is None:  # the worker could not read what it was asked
+            for known in [known for known, waiting in self._asked.items() if waiting[0] is child]:
+                self.heed(child, {**message, "ask": known})
+            return
         found = self._asked.get(number) if isinstance(number, int) else None
         if found is None or found[0] is not child:
             return
@@ -76,19 +83,30 @@ class Probing:
             found[1](Outcome(REFUSED, _shown(str(refusal))))
 
 
+def _send(child: Child, message: dict[str, object], data: bytes) -> bool:
+    """Send `message` with `data` as a file.  Raises OSError, and ValueError for one that is too long."""
+    with tempfile.TemporaryFile(prefix="httpd-test-") as file:
+        file.write(data)
+        file.flush()
+        file.seek(0)
+        return pairs.send(child.channel, message, [file.fileno()])
+
+
 def text_of(report: Mapping[str, object]) -> str:
     """A report for people."""
-    seconds = report.get("seconds")
+    seconds, pid, cut = report.get("seconds"), report.get("pid"), report.get("cut")
+    target = report.get("local_redirect")
     lines = [
         f"script   {_shown(report.get('script'))}",
-        f"status   {_shown(report.get('status'))}",
+        f"status   {f'that of {_shown(target)}: a local redirect' if target else _shown(report.get('status'))}",
         f"time     {seconds if isinstance(seconds, int | float) else '?'} s",
-        f"process  {_shown(report.get('ended')) or 'not run'} (pid {_shown(report.get('pid'))})",
+        f"process  {_shown(report.get('ended'))}{f' (pid {_shown(pid)})' if pid else ''}",
     ]
     if report.get("failure"):
         lines.append(f"failure  {_shown(report['failure'])}")
-    if report.get("local_redirect"):
-        lines.append(f"local redirect to {_shown(report['local_redirect'])}")
+    if cut:
+        names = ", ".join(_shown(name) for name in cut) if isinstance(cut, list) else _shown(cut)
+        lines.append(f"cut      {names}: there is more than is shown")
     fields = report.get("fields")
     listed = fields if isinstance(fields, list) else []
     pairs_of = [pair for pair in listed if isinstance(pair, list) and len(pair) == 2]
@@ -104,4 +122,3 @@ def text_of(report: Mapping[str, object]) -> str:
 def _shown(value: object) -> str:
     """Text of an untrusted process, as a terminal can bear it."""
     return one_line(str(value))
-

@@ -13,6 +13,7 @@ Rules:
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import itertools
 import os
@@ -132,16 +133,25 @@ class Scripts:
         door.runs[run.number] = run
         try:
             self._send(door, Run(run.number, run.found.relative, run.words, run.environment), run.child_fds)
-        except TooLong as error:
+        except (TooLong, OSError) as error:
             run.door, run.state = None, State.WAITING
             del door.runs[run.number]
-            run.fail(431, f"what it is to be told of the request is too much: {error}")
+            if isinstance(error, TooLong):
+                run.fail(431, f"what it is to be told of the request is too much: {error}")
+            else:
+                run.fail(503, f"it can't be handed over: {error.strerror}")
         run.close_child_fds()
 
     def _send(self, door: Spawning, message: Message, fds: tuple[int, ...] = ()) -> None:
         if not door.unsent and send(door.sock, message, fds):
             return
-        door.unsent.append((message, tuple(os.dup(fd) for fd in fds)))
+        with contextlib.ExitStack() as made:
+            kept = []
+            for fd in fds:
+                kept.append(os.dup(fd))
+                made.callback(os.close, kept[-1])
+            made.pop_all()
+        door.unsent.append((message, tuple(kept)))
         if len(door.unsent) == 1:
             self.context.watch(door.sock.fileno(), IN | OUT, IN, lambda mask: self._on_door(door, mask))
 
@@ -312,8 +322,9 @@ class Scripts:
                 try:
                     run.look(now)
                 except Exception as error:  # the others are not to suffer by it
-                    self.active.discard(run)
                     self.context.errors.error("defect in a script's run", script=run.found.file, exception=error)
+                    run.fail(500, "a defect of the server")
+                    self.active.discard(run)
             self._next_look = now + _TICK if self.active else _NEVER
 
     def close_in_child(self) -> None:

@@ -205,6 +205,7 @@ class _Worker:
                 received = pairs.receive(self._order.channel)
             except pairs.BadMessage as error:
                 self._errors.error("bad message from the master", reason=str(error))
+                self._tell({"event": "probed", "refusal": f"the worker can't be asked: {error}"})  # if that was it
                 continue
             if received is None:
                 return

@@ -1,0 +1,349 @@
+"""One run of a script without a client: the way to the script, when there is a report, and what is in it."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from httpd.config import schema
+from httpd.content.sites import Site, SiteTable
+from httpd.logs.errors import ErrorLog
+from httpd.system.pairs import MAX_MESSAGE
+from httpd.system.poller import make_poller
+from httpd.worker import probe as probe_module
+from httpd.worker.context import Context
+from httpd.worker.doors import Scripts
+from httpd.worker.probe import Probe, Report
+from httpd.worker.run_faces import State
+from httpd.worker.runs import ScriptRun
+from httpd.worker.script_mount import ScriptMount
+
+HEAD = b"Content-Type: text/plain\n\n"
+PID = 4711
+ADDRESS = schema.Address("127.0.0.1:8000", host="127.0.0.1", port=8000)
+
+
+class Scripted:
+    """A worker with scripts, and the test in the place of the launcher, the spawner and the script."""
+
+    def __init__(self, root: Path, **settings: Any) -> None:
+        config = schema.Config(
+            path="", server=schema.Server(), timeouts=schema.Timeouts(), limits=schema.Limits(), log=schema.Log(),
+            vhosts=(),
+        )  # fmt: skip
+        self.errors: list[bytes] = []
+        self.context = Context(config, make_poller(), ErrorLog(self.errors.append, "info", "test"), lambda: None)
+        self.scripts = Scripts(self.context, None, lambda message: None)
+        chosen = schema.Settings(index=("index.cgi",), **settings)
+        mounts: list[Any] = [
+            ScriptMount(schema.Cgi("/cgi-bin/", "cgi[0]", chosen, str(root)), None),
+            ScriptMount(schema.Cgi("/mixed/", "cgi[1]", chosen, str(root), extensions=(".cgi",)), None),
+            SimpleNamespace(prefix=b"/files", key="directory[0]"),
+        ]
+        site: Site[Any] = Site(schema.Vhost(key="vhost[0]", settings=schema.Settings()), mounts, None)
+        self.table: SiteTable[Any] = SiteTable([site])
+        self.reports: list[Report] = []
+
+    def refusal(self, url: str, method: str = "GET", data: bytes = b"", address: schema.Address = ADDRESS) -> str:
+        """Begin a test; why there is none, or ""."""
+        with tempfile.TemporaryFile(buffering=0) as file:
+            file.write(data)
+            file.seek(0)
+            body = os.dup(file.fileno())
+        return Probe(self.scripts, self.reports.append).begin([(address, 8000, self.table)], url, method, body)
+
+    def run(self, url: str = "/cgi-bin/run.cgi", method: str = "GET", data: bytes = b"", **more: Any) -> ScriptRun:
+        """The run of a test that begins."""
+        assert self.refusal(url, method, data, **more) == ""
+        (run,) = self.scripts.active
+        return run
+
+    def write(self, run: ScriptRun, data: bytes) -> None:
+        """The script writes `data`, and closes its ends."""
+        run.started(PID)
+        os.write(run.output.child_fd, data)
+        run.close_child_fds()
+        run.output.read()
+
+    def report(self) -> Any:
+        (report,) = self.reports
+        return report
+
+    def end(self, output: bytes, how: str = "exit status 0", url: str = "/cgi-bin/run.cgi") -> Any:
+        """The report of a script that writes `output` and ends."""
+        run = self.run(url)
+        self.write(run, output)
+        run.ended(PID, how)
+        return self.report()
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    folder = tmp_path / "cgi"
+    for name in ("run.cgi", "nph-run.cgi", "indexed/index.cgi", "folder/a.txt", ".hidden/run.cgi"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(b"")
+    (tmp_path / "outside").write_bytes(b"")
+    (folder / "out").symlink_to(tmp_path / "outside")
+    (folder / "nowhere").symlink_to("nothing")
+    os.mkfifo(folder / "fifo")
+    return folder
+
+
+@contextlib.contextmanager
+def scripted(root: Path, **settings: Any) -> Iterator[Scripted]:
+    """A world that leaves no descriptor behind."""
+    before = len(os.listdir("/dev/fd"))
+    made = Scripted(root, **settings)
+    yield made
+    for run in list(made.scripts.active):
+        run.declined(500, "the test is over")
+    made.context.poller.close()
+    os.close(made.scripts.null)
+    for mount in made.table.find(b"").mounts:
+        if isinstance(mount, ScriptMount):
+            mount.lookup._root = None
+            del mount.files
+    assert len(os.listdir("/dev/fd")) <= before
+
+
+@pytest.fixture
+def world(root: Path) -> Iterator[Scripted]:
+    with scripted(root) as made:
+        yield made
+
+
+# Scripts that give no answer
+
+
+def test_one_that_is_not_run(world: Scripted) -> None:
+    world.run().declined(403, "it is not executable")
+    report = world.report()
+    assert (report["status"], report["failure"]) == (403, "it is not executable")
+    assert (report["ended"], report["pid"], report["fields"]) == ("it was not run", 0, [])
+    assert 0 <= report["seconds"] < 100
+    assert b"script failed: it is not executable" in world.errors[0]
+
+
+@pytest.mark.parametrize("name", ["run.cgi", "nph-run.cgi"])
+def test_one_that_ends_without_a_word(world: Scripted, name: str) -> None:
+    report = world.end(b"", "killed by SIGSEGV", f"/cgi-bin/{name}")
+    assert (report["status"], report["failure"], report["ended"]) == (502, "it wrote nothing", "killed by SIGSEGV")
+    assert 0 <= report["seconds"] < 100
+
+
+def test_one_without_a_head(world: Scripted) -> None:
+    report = world.end(b"hello\n")
+    assert report["status"] == 502
+    assert "it begins with 'hello'" in report["failure"]
+
+
+def test_one_whose_head_ends_early_as_that_of_no_answer(world: Scripted) -> None:
+    report = world.end(b"HTTP/1.1 200 OK\r\nX: ", url="/cgi-bin/nph-run.cgi")
+    assert (report["status"], report["fields"]) == (502, [])
+    assert report["failure"]
+
+
+def test_one_that_waits_in_vain_for_its_spawner(world: Scripted) -> None:
+    run = world.run()
+    world.context.now = run.deadline
+    run.look(world.context.now)
+    report = world.report()
+    assert (report["status"], report["failure"]) == (503, "the launcher does not answer")
+    assert report["ended"] == "it was not run"
+
+
+def test_one_whose_answer_is_cut_off(world: Scripted) -> None:
+    run = world.run()
+    run.started(PID)
+    os.write(run.output.child_fd, b"Content-Length: 10\n" + HEAD + b"hello")
+    run.output.read()
+    world.context.now += 1
+    world.scripts.look(world.context.now)  # the beginning is not held any longer
+    run.close_child_fds()
+    run.ended(PID, "exit status 0")
+    report = world.report()
+    assert (report["status"], report["body"], report["size"]) == (200, "hello", 5)
+    assert report["failure"] == "the answer is cut off: it wrote less than its Content-Length"
+
+
+# Answers, and when there is a report
+
+
+def test_an_answer(world: Scripted) -> None:
+    report = world.end(b"Status: 404 Not Found\nX-Y: z\n" + HEAD + b"body")
+    assert (report["status"], report["failure"], report["ended"], report["pid"]) == (404, "", "exit status 0", PID)
+    assert (report["body"], report["size"], report["cut"]) == ("body", 4, [])
+    assert ("X-Y", "z") in report["fields"]
+
+
+def test_interim_answers_are_no_part_of_the_body(world: Scripted) -> None:
+    output = b"HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 200 OK\r\n\r\nbody"
+    report = world.end(output, url="/cgi-bin/nph-run.cgi")
+    assert (report["status"], report["body"], report["size"]) == (200, "body", 4)
+
+
+def test_a_local_redirect(world: Scripted) -> None:
+    report = world.end(b"Location: /elsewhere\n\n")
+    assert (report["local_redirect"], report["failure"]) == ("/elsewhere", "")
+    assert 0 <= report["seconds"] < 100
+
+
+def test_no_report_before_the_process_has_ended(world: Scripted) -> None:
+    run = world.run()
+    world.write(run, HEAD + b"body")
+    run.look(world.context.now)
+    assert run.state is State.ANSWERED
+    assert world.reports == []
+    run.ended(PID, "exit status 7")
+    assert world.report()["ended"] == "exit status 7"
+
+
+def test_who_runs_on_behind_its_answer_is_not_waited_for(world: Scripted, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = world.run()
+    world.write(run, HEAD + b"body")
+    monkeypatch.setattr(probe_module, "_PATIENCE", 0.0)
+    run.look(world.context.now)
+    assert (world.report()["ended"], world.report()["status"]) == ("it still runs", 200)
+    run.ended(PID, "exit status 0")
+    world.report()  # there is still one
+
+
+# A report is bounded
+
+
+def size(report: Report) -> int:
+    return len(json.dumps({"event": "probed", "ask": 2**62, "report": report}))
+
+
+def test_what_a_message_can_not_carry_is_cut(world: Scripted) -> None:
+    fields = b"".join(b"X-%d: %b\n" % (number, b"v" * 500) for number in range(40))
+    report = world.end(fields + HEAD + b"\1" * 8192)
+    assert size(report) <= MAX_MESSAGE
+    assert report["cut"] == ["body"]
+    assert len(report["body"]) > 1000
+    assert (report["size"], len(report["fields"])) == (8192, 45)
+
+
+def test_the_worst_of_reports_fits(world: Scripted) -> None:
+    run = world.run()
+    run.started(PID)
+    os.write(run.stderr.child_fd, b"\1" * 3000)
+    world.write(run, b"".join(b"%d-%b: %b\n" % (n, b"N" * 1200, b"\xff" * 1200) for n in range(9)) + HEAD
+                     + b"\1" * 30_000)  # fmt: skip
+    run.ended(PID, "exit status 0")
+    report = world.report()
+    assert size(report) <= MAX_MESSAGE
+    assert {"body", "fields"} <= set(report["cut"])
+    assert report["size"] == 30_000
+
+
+def test_fields_of_which_all_are_long_fit(world: Scripted) -> None:
+    lines = b"".join(b"X-%d: %b\r\n" % (number, b"\xff" * 2000) for number in range(29))
+    report = world.end(b"HTTP/1.1 200 OK\r\n%b\r\nbody" % lines, url="/cgi-bin/nph-run.cgi")
+    assert size(report) <= MAX_MESSAGE
+    assert "fields" in report["cut"]
+    assert (report["body"], report["status"]) == ("body", 200)
+
+
+def test_of_a_long_body_the_beginning_is_shown(world: Scripted) -> None:
+    report = world.end(HEAD + b"begin" + b"x" * 20_000)
+    assert (len(report["body"]), report["size"], report["cut"]) == (8192, 20_005, ["body"])
+    assert report["body"].startswith("begin")
+
+
+# The way to a script
+
+
+@pytest.mark.parametrize("path", ["/cgi%2Dbin/run.cgi", "/x/../cgi-bin//run%2ecgi", "/%63gi-bin/run.cgi"])
+def test_a_path_in_other_words(world: Scripted, path: str) -> None:
+    assert world.run(path).found.name == b"/cgi-bin/run.cgi"
+
+
+@pytest.mark.parametrize(
+    ("path", "reason"),
+    [
+        ("/cgi-bin/nothing", "there is no 'nothing' (404)"),
+        ("/cgi-bin/folder", "it is a folder (403)"),
+        ("/cgi-bin/folder/", "it is a folder (403)"),
+        ("/cgi-bin/indexed", "with a slash at the end (301)"),
+        ("/cgi-bin/out/x", "'out' is a link that symlinks = \"inside\" does not let pass (404)"),
+        ("/cgi-bin/nowhere", "'nowhere' is a link that leads nowhere"),
+        ("/cgi-bin/fifo", "neither a file nor a folder"),
+        ("/cgi-bin/.hidden/run.cgi", "begins with a dot"),
+        ("/mixed/folder/", "it is a folder, which is answered"),
+        ("/mixed/folder/a.txt", "it is a file, which is answered"),
+        ("/mixed/folder/a.txt/more", "more follows behind a file"),
+        ("/files/a", "directory[0] answers for it"),
+        ("/elsewhere", "no mount answers for it (404)"),
+        ("/cgi-bin/%zz", "malformed"),
+        ("/../x", "climbs above the root"),
+        ("http://a:81/cgi-bin/run.cgi", "on port 81"),
+        ("run.cgi", "no URL"),
+        ("ftp://a/b", "no URL"),
+    ],
+)
+def test_what_is_no_script_is_named(world: Scripted, path: str, reason: str) -> None:
+    assert reason in world.refusal(path)
+    assert not world.scripts.active
+
+
+def test_a_method_that_the_mount_does_not_have(root: Path) -> None:
+    with scripted(root, methods=("GET",)) as world:
+        assert world.refusal("/cgi-bin/run.cgi", "POST", b"data").endswith("is not among the methods of cgi[0] (405)")
+        assert "(404)" in world.refusal("/cgi-bin/nothing", "POST")  # as for a request
+        assert world.refusal("/cgi-bin/run.cgi") == ""
+
+
+@pytest.mark.parametrize(
+    ("method", "data", "length"),
+    [("GET", b"", None), ("POST", b"", b"0"), ("PUT", b"", b"0"), ("POST", b"four", b"4"), ("DELETE", b"four", b"4")],
+)
+def test_the_length_of_the_body_is_that_of_the_request(
+    world: Scripted, method: str, data: bytes, length: bytes | None
+) -> None:
+    run = world.run(method=method, data=data)
+    assert run.environment.get(b"CONTENT_LENGTH") == length
+    assert (run.child_fds[0] == world.scripts.null) == (not data)
+
+
+@pytest.mark.parametrize(
+    ("host", "port", "said"),
+    [("127.0.0.1", 8000, b"127.0.0.1:8000"), ("::1", 8000, b"[::1]:8000"), ("", 8000, b"localhost:8000")],
+)
+def test_the_host_is_what_a_client_would_say(world: Scripted, host: str, port: int, said: bytes) -> None:
+    run = world.run(address=schema.Address("x", host=host, port=port))
+    assert run.environment[b"HTTP_HOST"] == said
+
+
+# Out of descriptors
+
+
+@pytest.mark.parametrize("left", [0, 1])
+@pytest.mark.parametrize("data", [b"", b"four"])
+def test_without_descriptors_there_is_an_answer(
+    world: Scripted, monkeypatch: pytest.MonkeyPatch, left: int, data: bytes
+) -> None:
+    assert world.refusal("/cgi-bin/nothing")  # the root is open now
+    before, real, pipes = os.listdir("/dev/fd"), os.pipe, [1] * left
+
+    def pipe() -> tuple[int, int]:
+        if not pipes:
+            raise OSError(errno.EMFILE, "Too many open files")
+        pipes.pop()
+        return real()
+
+    monkeypatch.setattr(os, "pipe", pipe)
+    assert world.refusal("/cgi-bin/run.cgi", "POST", data).endswith("it can't be run: Too many open files")
+    assert os.listdir("/dev/fd") == before
+    assert not world.scripts.active
+    assert world.reports == []
