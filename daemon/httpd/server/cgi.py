@@ -24,19 +24,31 @@ class CGIHTTPRequestHandler(SimpleHTTPRequestHandler):
     cgi_timeout: float | None = 60.0  # seconds that a script may write nothing; None: as long as it likes
 
     cgi_info: tuple[str, str]
+    _cgi_begun = False  # there is something of the answer
+    _cgi_redirects = 0  # local ones, that this answer comes of
 
     def do_POST(self) -> None:  # noqa: N802
         """Run a script."""
-        if self.is_cgi():
+        found = self._is_for_script()
+        if found:
             self.run_cgi()
-        else:
+        elif found is not None:
             self.send_error(HTTPStatus.NOT_IMPLEMENTED, "Can only POST to CGI scripts")
 
     def send_head(self) -> Any:
         """Run a script, or go on as with any file."""
-        if self.is_cgi():
+        found = self._is_for_script()
+        if found:
             return self.run_cgi()
-        return SimpleHTTPRequestHandler.send_head(self)
+        return None if found is None else SimpleHTTPRequestHandler.send_head(self)
+
+    def _is_for_script(self) -> bool | None:
+        """`is_cgi`; None if that can't be said: an error was sent."""
+        try:
+            return self.is_cgi()
+        except IndexError:
+            self.send_error(HTTPStatus.BAD_REQUEST, "The path climbs above the root")
+            return None
 
     def is_cgi(self) -> bool:
         """Whether the path leads into one of `cgi_directories`; if so, sets `cgi_info` to (directory, rest).
@@ -63,39 +75,54 @@ class CGIHTTPRequestHandler(SimpleHTTPRequestHandler):
     def run_cgi(self) -> None:
         """Find the script that `cgi_info` means, and run it."""
         script, rest, query = self._find_script()
-        file = self.translate_path(script)
+        file = self._file_of(script)
+        # With !a, as a status line has no room for what is not latin-1.
         if not os.path.exists(file):
-            self.send_error(HTTPStatus.NOT_FOUND, f"No such CGI script ({script!r})")
+            self.send_error(HTTPStatus.NOT_FOUND, f"No such CGI script ({script!a})")
         elif not os.path.isfile(file):
-            self.send_error(HTTPStatus.FORBIDDEN, f"CGI script is not a plain file ({script!r})")
+            self.send_error(HTTPStatus.FORBIDDEN, f"CGI script is not a plain file ({script!a})")
         elif (self.have_fork or not self.is_python(script)) and not self.is_executable(file):
-            self.send_error(HTTPStatus.FORBIDDEN, f"CGI script is not executable ({script!r})")
+            self.send_error(HTTPStatus.FORBIDDEN, f"CGI script is not executable ({script!a})")
         else:
             from httpd.server.run_cgi import run_script  # of no use to those who serve files
 
             run_script(self, script, file, rest, query)
 
+    def _file_of(self, path: str) -> str:
+        """The file of a path that is decoded already: what `translate_path` would decode again is escaped from it."""
+        return self.translate_path(path.replace("%", "%25").replace("?", "%3F").replace("#", "%23"))
+
     def _find_script(self) -> tuple[str, str, str]:
         """The path of the script in the URL, what follows it (PATH_INFO), and the query."""
         directory, rest = self.cgi_info
-        path = directory + "/" + rest
+        path, query = self._parted(directory + "/" + rest)
+        rest = path[len(directory) + 1 :]
         end = path.find("/", len(directory) + 1)
-        while end >= 0 and os.path.isdir(self.translate_path(path[:end])):
+        while end >= 0 and os.path.isdir(self._file_of(path[:end])):
             directory, rest = path[:end], path[end + 1 :]
             end = path.find("/", end + 1)
-        rest, _, query = rest.partition("?")
         name, slash, info = rest.partition("/")
         return directory + "/" + name, slash + info, query
 
+    def _parted(self, path: str) -> tuple[str, str]:
+        """The path and the query of what `is_cgi` has found, where a "?" may also come of a %3F in the path."""
+        query = self.path.partition("?")[2]
+        if query and path.endswith("?" + query):
+            return path.removesuffix("?" + query), query
+        if "%3f" in self.path.lower():
+            return path, ""
+        path, _, query = path.partition("?")  # an `is_cgi` of a subclass may have found anything
+        return path, query
+
 
 def _url_collapse_path(path: str) -> str:
-    """A URL path, decoded, without empty and dot segments; the query stays.
+    """A URL path, decoded (to a name of the file system's), without empty and dot segments; the query stays.
 
     It always begins with "/", and the last segment, which may be empty, is set off by one more.  Raises IndexError for
     a path that climbs above the root.
     """
     path, _, query = path.partition("?")
-    *parents, last = urllib.parse.unquote(path).split("/")
+    *parents, last = urllib.parse.unquote(path, errors="surrogateescape").split("/")
     kept: list[str] = []
     for segment in (*parents, last):
         if segment == "..":

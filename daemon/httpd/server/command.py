@@ -9,10 +9,12 @@ Rules:
 from __future__ import annotations
 
 import argparse
+import contextlib
 import functools
 import os
 import socket
 import sys
+import threading
 from typing import Any
 
 from httpd.server.cgi import CGIHTTPRequestHandler
@@ -116,6 +118,14 @@ def _server_class(kind: type, options: argparse.Namespace) -> Any:
     return Server
 
 
+def _scripts_owned() -> contextlib.AbstractContextManager[None]:
+    """Scripts end with this process; where this is a thread of somebody's program, they don't."""
+    from httpd.server import run_process
+
+    alone = threading.current_thread() is threading.main_thread()
+    return run_process.owned() if alone else contextlib.nullcontext()
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Serve as the command line says; ends by SystemExit."""
     options = _options(arguments)
@@ -124,10 +134,11 @@ def main(arguments: list[str] | None = None) -> None:
         handler = type(handler.__name__, (handler,), {"default_content_type": options.content_type})
     kind = HTTPSDualStackServer if options.tls_cert else HTTPDualStackServer
     try:
-        test(
-            handler, _server_class(kind, options), options.protocol, options.port, options.bind,
-            options.tls_cert, options.tls_key, options.tls_password,
-        )  # fmt: skip
+        with _scripts_owned() if options.cgi else contextlib.nullcontext():
+            test(
+                handler, _server_class(kind, options), options.protocol, options.port, options.bind,
+                options.tls_cert, options.tls_key, options.tls_password,
+            )  # fmt: skip
     except RuntimeError as error:  # no ssl module
         sys.exit(f"httpd.server: {error}")
     except OSError as error:

@@ -7,17 +7,17 @@ Rules:
 - What a script is told and what its output means is `httpd.cgi`'s business, as in the daemon; only the waiting is
   another: this blocks its own thread and nothing else.
 - The process gets nothing of the server's environment but PATH, never runs as root, leads a group of its own, and is
-  ended with all of it when it is silent for `cgi_timeout` or its client leaves.
+  ended with all of it when it is silent for `cgi_timeout` or its client leaves.  To close its output is to be silent.
 - A script that gives no answer is 502 or 504, and the reason is logged by the handler's `log_error`.
+- A client can write anything: what no program can be told is 400, and nothing that it sends is a traceback.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
+import re
 import selectors
-import signal
-import subprocess
 import sys
 import tempfile
 import time
@@ -28,13 +28,16 @@ from httpd.cgi.answer import BadOutput, Head, HeadReader, is_nph
 from httpd.cgi.process import explain
 from httpd.cgi.stderr import Stderr
 from httpd.protocol.messages import Request
+from httpd.server import run_process
 from httpd.system import privileges
 
 _READ = 64 * 1024  # bytes
 _HEAD = 64 * 1024  # bytes that a script's head may have
-_GRACE = 2.0  # seconds between TERM and KILL, and that output may stay open behind the script's end
-_LOOK = 0.1  # seconds between two looks at whether it has ended
+_GRACE = 2.0  # seconds that output may stay open behind the script's end
+_SOON, _LOOK = 0.0005, 0.1  # seconds between two looks at whether it has ended: behind its output, and at most
 _REDIRECTS = 10
+_STATUS_LINE = re.compile(rb"HTTP/[0-9]\.[0-9] ([1-9][0-9]{2})(?![0-9])")
+_STATUS_END = 13  # bytes of one that say the status
 
 
 class _Failed(Exception):
@@ -48,18 +51,26 @@ class _Failed(Exception):
 
 def run_script(handler: Any, script: str, file: str, rest: str, query: str) -> None:
     """Answer a request by the script `file`, whose path in the URL is `script`; `rest` and `query` follow that."""
+    handler._cgi_begun = False  # of this answer: a handler may give several
     try:
-        with tempfile.TemporaryFile(prefix="httpd-body-") as body:
+        with _body_file() as body:
             length = _read_body(handler, body)
             process = _start(handler, script, file, rest, query, body, length)
-        with process:
+        with run_process.held(process):
             _Run(handler, script, process).answer()
     except _Failed as failed:
         handler.log_error("CGI script %s: %s", file, failed.reason)
-        if getattr(handler, "_cgi_begun", False):
+        if handler._cgi_begun:
             handler.close_connection = True  # it is cut off: the client must not take it for whole
         else:
             handler.send_error(failed.status)
+
+
+def _body_file() -> IO[bytes]:
+    try:
+        return tempfile.TemporaryFile(prefix="httpd-body-", buffering=0)
+    except OSError as error:
+        raise _Failed(500, f"there is no file for its body: {error}") from None
 
 
 def _read_body(handler: Any, body: IO[bytes]) -> int | None:
@@ -69,7 +80,7 @@ def _read_body(handler: Any, body: IO[bytes]) -> int | None:
     length = 0
     left = int(text) if text is not None and text.isdecimal() else sys.maxsize
     while left and (piece := handler.rfile.read(min(_READ, left))):
-        body.write(piece)
+        _keep(body, piece)
         length += len(piece)
         left -= len(piece)
     if text is not None and left:
@@ -78,18 +89,42 @@ def _read_body(handler: Any, body: IO[bytes]) -> int | None:
     return length
 
 
+def _keep(body: IO[bytes], piece: bytes) -> None:
+    try:
+        while piece:
+            piece = piece[body.write(piece) :]
+    except OSError as error:  # the disk is full
+        raise _Failed(500, f"its body can't be kept: {error}") from None
+
+
+def _raw(text: str) -> bytes:
+    """What came as latin-1, as it came; a handler may have put any text in its place."""
+    try:
+        return text.encode("latin-1")
+    except UnicodeEncodeError:
+        return text.encode("utf-8", "surrogatepass")
+
+
+def _native(text: str) -> bytes:
+    """A decoded path, as the names of files are; one that can't be a name here is told as the client wrote it."""
+    try:
+        return os.fsencode(text)
+    except UnicodeEncodeError:
+        return text.encode("utf-8", "surrogateescape")
+
+
 def _request(handler: Any, query: str) -> Request:
     """What the handler has parsed, as `meta` wants it."""
     made = Request()
-    made.method = handler.command.encode("latin-1")
-    made.minor = 0 if handler.request_version == "HTTP/1.0" else 1
+    made.method = _raw(handler.command)
+    made.minor = 0 if handler.request_version in ("HTTP/1.0", "HTTP/0.9") else 1
     made.fields = {}
     for name, value in handler.headers.items():
-        key, data = name.lower().encode("latin-1"), value.strip().encode("latin-1", "replace")
+        key, data = _raw(name.lower()), value.strip().encode("latin-1", "replace")
         glue = b"; " if key == b"cookie" else b", "
         made.fields[key] = made.fields[key] + glue + data if key in made.fields else data
     path, mark, _ = handler.path.partition("?")
-    made.path, made.query = path.encode("latin-1"), query.encode("latin-1") if mark else None
+    made.path, made.query = _raw(path), _raw(query) if mark else None
     made.host = made.fields.get(b"host", b"").rpartition(b"]")[2].partition(b":")[0]
     if made.fields.get(b"host", b"").startswith(b"["):
         made.host = made.fields[b"host"].partition(b"]")[0] + b"]"
@@ -101,7 +136,7 @@ def _facts(handler: Any, script: str, file: str, rest: str, length: int | None) 
     client = handler.client_address if isinstance(handler.client_address, tuple) else ("", 0)
     root = os.fsencode(handler.translate_path("/"))
     return meta.Facts(
-        os.fsencode(script), os.fsencode(rest), os.fsencode(file), root,
+        _native(script), _native(rest), os.fsencode(file), root,
         context_root=root, remote_addr=str(client[0]).encode(), remote_port=client[1],
         server_addr=_local(handler), server_name=str(getattr(server, "server_name", "")).encode(),
         server_port=int(getattr(server, "server_port", 0)), software=handler.version_string().encode("latin-1"),
@@ -117,12 +152,14 @@ def _local(handler: Any) -> bytes:
 
 
 def _start(handler: Any, script: str, file: str, rest: str, query: str, body: IO[bytes],
-           length: int | None) -> subprocess.Popen[bytes]:  # fmt: skip
+           length: int | None) -> run_process.Process:  # fmt: skip
     request = _request(handler, query)
     environment = meta.variables(request, _facts(handler, script, file, rest, length))
     # As http.server has it: always there, and joined without blanks.
     environment[b"HTTP_ACCEPT"] = ",".join(handler.headers.get_all("Accept", ())).encode("latin-1", "replace")
     environment[b"PATH"] = os.environb.get(b"PATH", os.defpath.encode())
+    if any(b"\0" in value for value in environment.values()):
+        raise _Failed(400, "the request has NUL in it")
     command: list[bytes] = [os.fsencode(file), *meta.words(request.method, request.query)]
     if not handler.have_fork and handler.is_python(file):
         command[:0] = [os.fsencode(sys.executable), b"-u"]
@@ -134,86 +171,105 @@ def _start(handler: Any, script: str, file: str, rest: str, query: str, body: IO
             raise _Failed(500, f"it would run as root: {error}") from None
         who = {"user": nobody.uid, "group": nobody.gid, "extra_groups": []}
     try:
-        return subprocess.Popen(
-            command, stdin=body, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment,
-            cwd=os.path.dirname(file) or "/", start_new_session=True, **who,
-        )  # fmt: skip
+        return run_process.start(command, environment, os.path.dirname(file) or "/", body, who)
     except OSError as error:
         raise _Failed(500, explain(error, os.fsencode(file))) from None
+    except run_process.Ending as error:
+        raise _Failed(503, str(error)) from None
 
 
 class _Run:
     """One process, to the end of its answer."""
 
-    def __init__(self, handler: Any, script: str, process: subprocess.Popen[bytes]) -> None:
+    def __init__(self, handler: Any, script: str, process: run_process.Process) -> None:
         self._handler = handler
         self._script = script
         self._process = process
+        assert process.stdout is not None
+        self._out = process.stdout  # closed when it is
         self._stderr = Stderr()
         self._reader = HeadReader(_HEAD)
         self._nph = is_nph(script.rpartition("/")[2].encode("latin-1", "replace"))
+        self._beginning: bytes | None = b""  # of an answer that says its status by itself; None: it is logged
         self._left: int | None = None  # bytes of the body that were promised
         self._local = b""
-        handler._cgi_begun = False
+        self._until: float | None = None  # when it was silent for too long
+        self._over_at: float | None = None  # when nobody waits any more for those whom it has left behind
 
     def answer(self) -> None:
         """Pass the answer on.  Raises _Failed."""
         try:
             self._pump()
-        except _Failed:
-            self._end()
-            raise
         except OSError:  # the client is gone
-            self._end()
+            run_process.end(self._process)
             self._handler.close_connection = True
             return
         finally:
             for line in self._stderr.end():
                 self._log(line)
+            if self._nph and self._handler._cgi_begun:
+                self._log_status(b"", is_all=True)
         if self._local:
-            self._end()
+            run_process.end(self._process)
             self._redirect(self._local)
             return
         if not self._handler._cgi_begun:
-            self._process.wait()
             how = f"; it begins with {self._reader.first_line}" if self._reader.begun else ""
             raise _Failed(502, f"its output ends within the head{how}" if how else "it wrote nothing")
         if self._left:
             raise _Failed(502, f"it sent {self._left} bytes less than its Content-Length")
 
     def _pump(self) -> None:
-        out, err = self._process.stdout, self._process.stderr
-        assert out is not None
+        out, err = self._out, self._process.stderr
         assert err is not None
-        limit = self._handler.cgi_timeout
-        until = None if limit is None else time.monotonic() + limit
-        over_at: float | None = None
+        self._rewind()
         with selectors.DefaultSelector() as selector:
             selector.register(out, selectors.EVENT_READ)
             selector.register(err, selectors.EVENT_READ)
-            while out in (key.fileobj for key in selector.get_map().values()) and not self._local:
-                now = time.monotonic()
-                if over_at is None and self._process.poll() is not None:
-                    over_at = now + _GRACE
-                if over_at is not None and now >= over_at:
-                    return  # somebody whom it has left behind holds its output
-                if until is not None and now >= until:
-                    raise _Failed(504, f"it wrote nothing for {limit:g} s")
-                for key, _ in selector.select(_LOOK):
+            pause = _LOOK
+            while not self._local and not self._is_over():
+                for key, _ in selector.select(pause):
+                    pipe: Any = key.fileobj
                     data = os.read(key.fd, _READ)
                     if not data:
-                        selector.unregister(key.fileobj)
-                    elif key.fileobj is err:
-                        for line in self._stderr.feed(data):
-                            self._log(line)
+                        selector.unregister(pipe)
+                        pipe.close()
+                        pause = _SOON  # most end with it
+                    elif pipe is err:
+                        self._complain(data)
                     else:
-                        until = None if limit is None else time.monotonic() + limit
+                        self._rewind()
                         self._take(data)
+                pause = min(2 * pause, _LOOK)
+            if not err.closed and any(key.fileobj is err for key, _ in selector.select(0)):
+                self._complain(os.read(err.fileno(), _READ))  # its last words
+
+    def _rewind(self) -> None:
+        """It has written something, or has begun."""
+        limit = self._handler.cgi_timeout
+        self._until = None if limit is None else time.monotonic() + limit
+
+    def _is_over(self) -> bool:
+        """Whether nothing more is to be waited for.  Raises _Failed when it was silent for too long."""
+        now = time.monotonic()
+        if self._over_at is None and run_process.has_ended(self._process):
+            self._over_at = now + _GRACE
+        if self._over_at is not None and (self._out.closed or now >= self._over_at):
+            return True  # whoever still holds its output was left behind by it
+        if self._until is None or now < self._until:
+            return False
+        limit = self._handler.cgi_timeout
+        if not self._out.closed:
+            raise _Failed(504, f"it wrote nothing for {limit:g} s")
+        self._handler.log_error("CGI script %s: it closed its output, but did not end in %g s", self._script, limit)
+        run_process.end(self._process)
+        return True
 
     def _take(self, data: bytes) -> None:
         if self._nph:
             self._handler._cgi_begun = True
             self._handler.close_connection = True
+            self._log_status(data)
             self._handler.wfile.write(data)
             return
         if self._reader.head is None:
@@ -253,23 +309,31 @@ class _Run:
     def _redirect(self, target: bytes) -> None:
         """A local redirect (RFC 3875 6.2.2)."""
         handler = self._handler
-        handler._cgi_redirects = getattr(handler, "_cgi_redirects", 0) + 1
-        if handler._cgi_redirects > _REDIRECTS:
+        if handler._cgi_redirects >= _REDIRECTS:
             raise _Failed(502, f"more than {_REDIRECTS} local redirects in a row")
         handler.path = target.decode("latin-1")
         handler.command = "HEAD" if handler.command == "HEAD" else "GET"
         for name in ("Content-Length", "Content-Type", "Transfer-Encoding"):
             del handler.headers[name]
-        getattr(handler, "do_" + handler.command)()
+        handler._cgi_redirects += 1
+        try:
+            getattr(handler, "do_" + handler.command)()
+        finally:
+            handler._cgi_redirects -= 1
+
+    def _log_status(self, data: bytes, *, is_all: bool = False) -> None:
+        """Log the request, as `send_response` does, once the status is there."""
+        if self._beginning is None:
+            return
+        self._beginning = (self._beginning + data)[:_STATUS_END]
+        if is_all or len(self._beginning) == _STATUS_END:
+            found = _STATUS_LINE.match(self._beginning)
+            self._handler.log_request("-" if found is None else int(found[1]))
+            self._beginning = None
+
+    def _complain(self, data: bytes) -> None:
+        for line in self._stderr.feed(data):
+            self._log(line)
 
     def _log(self, line: str) -> None:
         self._handler.log_error("CGI script %s: stderr: %s", self._script, line)
-
-    def _end(self) -> None:
-        """End the process, and what it has started."""
-        for number in (signal.SIGTERM, signal.SIGKILL):
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(self._process.pid, number)
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                self._process.wait(_GRACE)
-                return

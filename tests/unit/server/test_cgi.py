@@ -81,13 +81,24 @@ def answer(root: Path, path: str, method: str = "GET") -> str:
         ("/cgi-bin/", "403 CGI script is not a plain file ('/cgi-bin/')"),
         ("/cgi-bin/plain", "403 CGI script is not executable ('/cgi-bin/plain')"),
         ("/file", "200 OK"),
+        ("/cgi-bin/../../file", "400 The path climbs above the root"),
+        ("/cgi-bin/%E2%82%AC", r"404 No such CGI script ('/cgi-bin/\u20ac')"),
     ],
 )
 def test_answers(root: Path, path: str, status: str) -> None:
     assert answer(root, path) == f"HTTP/1.0 {status}"
 
 
+def test_a_path_is_decoded_once(root: Path) -> None:
+    """Decoded again, "%2e%2e" leads out of the folder that is for scripts."""
+    outside = root / "tool"
+    outside.touch(0o755)
+    for path in ("/cgi-bin/%252e%252e/tool", "/cgi-bin/%252e%252e%252ftool"):
+        assert answer(root, path).startswith("HTTP/1.0 404 ")
+
+
 def test_post_is_for_scripts(root: Path) -> None:
+    assert answer(root, "/../x", "POST").startswith("HTTP/1.0 400 ")
     assert answer(root, "/file", "POST") == "HTTP/1.0 501 Can only POST to CGI scripts"
     assert answer(root, "/cgi-bin/none", "POST").startswith("HTTP/1.0 404 ")
 
@@ -101,14 +112,38 @@ def test_what_a_script_is_called_with(root: Path, monkeypatch: pytest.MonkeyPatc
         handler.end_headers()
 
     monkeypatch.setattr(run_cgi, "run_script", run)
-    for path in ("/cgi-bin/sub/run.py/a/b?c=d?e", "/cgi-bin/run?x", "/cgi-bin/%72un"):
+    paths = (
+        "/cgi-bin/sub/run.py/a/b?c=d?e", "/cgi-bin/run?x", "/cgi-bin/%72un", "/cgi-bin/run/%3Fa?b", "/cgi-bin/run/%3Fa",
+        "/cgi-bin/run/%252F",
+    )  # fmt: skip
+    for path in paths:
         assert statuses(ask(Handler, f"GET {path} HTTP/1.0\r\n\r\n".encode(), directory=root)) == [204]
     folder = str(root / "cgi-bin")
     assert calls == [
         ("/cgi-bin/sub/run.py", f"{folder}/sub/run.py", "/a/b", "c=d?e"),
         ("/cgi-bin/run", f"{folder}/run", "", "x"),
         ("/cgi-bin/run", f"{folder}/run", "", ""),
+        ("/cgi-bin/run", f"{folder}/run", "/?a", "b"),
+        ("/cgi-bin/run", f"{folder}/run", "/?a", ""),
+        ("/cgi-bin/run", f"{folder}/run", "/%2F", ""),
     ]
+
+
+def test_a_subclass_may_find_other_scripts_than_the_path_says(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = []
+
+    class Wiki(Handler):
+        def is_cgi(self) -> bool:
+            self.cgi_info = "/cgi-bin", "run/page?of=" + self.path
+            return True
+
+    def run(handler: Any, *arguments: str) -> None:
+        calls.append(arguments)
+        handler.send_error(404)
+
+    monkeypatch.setattr(run_cgi, "run_script", run)
+    ask(Wiki, b"GET /a HTTP/1.0\r\n\r\n", directory=root)
+    assert calls == [("/cgi-bin/run", str(root / "cgi-bin" / "run"), "/page", "of=/a")]
 
 
 def test_small_things() -> None:
