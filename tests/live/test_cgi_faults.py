@@ -9,9 +9,9 @@ import signal
 
 import pytest
 
-from live.cgi.scripts import HEAD, MARK, SCRIPTS, alive, gone, install, marked, mount, open_gate, pid_of, write
+from live.cgi.scripts import GATE, HEAD, MARK, SCRIPTS, alive, gone, install, marked, mount, open_gate, pid_of, write
 from live.conftest import needs_root
-from live.daemon import Daemon, Place
+from live.daemon import Daemon, Place, eventually
 from live.handlers.talk import Open, entries, shut_and_read
 
 _LAST = f"echo last words >&2; {MARK}"
@@ -28,8 +28,9 @@ _SCRIPTS = SCRIPTS | {
     "partial": rf"{_LAST}; printf 'Content-Type: te'; exec sleep 1000",
     "nothing_yet": f"{_LAST}; exec sleep 1000",
     "late": rf"{HEAD}; echo begun; {_LAST}; exec sleep 1000",
-    "floods": "yes 'a line of a flood, and more of it than anybody wants to read' | head -c 20000000 >&2; "
-              f"{HEAD}; echo $$",
+    "floods": f"{HEAD}; echo $$; exec >&-; yes a >&2 & {GATE}; kill $!",
+    "complains": f"yes 'a complaint' | head -n 100000 >&2; {HEAD}; echo $$",
+    "forges": f"""echo 'foo script=/other pid=1 id=2 text="x" \\' >&2; {HEAD}; echo $$""",
     "whispers": f"echo one line of $QUERY_STRING >&2; {HEAD}; echo $$",
     "ignores": f"exec 0<&-; {HEAD}; echo ignored",
     "fills": f"{HEAD}; head -c 1000000 /dev/zero | tr '\\0' a",
@@ -41,7 +42,7 @@ _SCRIPTS = SCRIPTS | {
 def server(shared_daemon: Daemon, shared_place: Place) -> Daemon:
     install(shared_place, _SCRIPTS)
     shared_place.write("www/a.txt", b"static")
-    mounts = {"/s": "", "/quick": 'timeout = "300ms"', "/limited": 'limits = { cpu = "100s" }'}
+    mounts = {"/s": "", "/quick": 'timeout = "300ms"', "/limited": 'limits = { cpu = "100s" }', "/counted": ""}
     text = "".join(mount(shared_place, path, lines) for path, lines in mounts.items())
     shared_daemon.configure(f'[[vhost]]\nroot = "www"\n{text}')
     return shared_daemon.start()
@@ -145,27 +146,52 @@ def test_a_large_body_comes_back(talk: Open, server: Daemon) -> None:
     assert talk().ask("/s/echo", method="POST", body=_MUCH).body == _MUCH
 
 
-def test_a_flood_of_stderr_is_counted_and_stalls_nobody(talk: Open, server: Daemon) -> None:
+def test_a_flood_of_stderr_is_counted_and_stalls_nobody(talk: Open, server: Daemon, shared_place: Place) -> None:
     server.expect("scripts wrote more to stderr than is logged")
-    pid = talk().ask("/s/floods").text.strip()
-    lines = entries(server, "stderr: a line of a flood")
-    assert all(re.search(rf" \[info\] .*script=\S*/floods pid={pid} id=[0-9a-f]+-[0-9a-f]+", line) for line in lines)
-    entries(server, "stderr: a line of a flood", 100)
-    assert len(entries(server, "stderr: a line of a flood")) < 1000
-    entries(server, r"\[warning\] .*scripts wrote more to stderr than is logged mount=\S+ lines=[0-9]{2,}")
+    client = talk()
+    pid = client.ask("/s/floods?flood").text.strip()
+    line = rf" \[info\] .*: stderr script=\S*/floods pid={pid} id=[0-9a-f]+-[0-9a-f]+ text=a$"
+    for _ in range(2):  # the second time when there is more than is logged
+        for _ in range(50):  # by the same worker, while nothing ends the flood
+            assert client.ask("/a.txt").body == b"static"
+        lines = entries(server, line, 100)
+        entries(server, r"\[warning\] .*scripts wrote more to stderr than is logged mount=\S+ lines=[0-9]{3,}$")
+    assert len(lines) < 1000
+    assert alive(int(pid))
+    open_gate(shared_place, "flood")
+    gone([int(pid)])
+
+
+def test_every_line_of_stderr_is_logged_or_counted(talk: Open, server: Daemon) -> None:
+    server.expect("scripts wrote more to stderr than is logged")
+    for turn in (1, 2):
+        talk().ask("/counted/complains")
+
+        def all_told(expected: int = turn * 100_000) -> bool:
+            logged = entries(server, r"stderr script=\S*/complains ")
+            told = entries(server, r"wrote more to stderr than is logged mount=vhost\[0\]\.cgi\[3\] ")
+            return len(logged) + sum(int(line.rpartition("=")[2]) for line in told) == expected
+
+        eventually(all_told, "all lines are told of")
 
 
 def test_a_line_of_stderr_names_the_request_and_the_process(talk: Open, server: Daemon) -> None:
     ids = set()
     for number in range(10):
         pid = talk().ask(f"/quick/whispers?turn-{number}").text.strip()
-        (line,) = entries(server, f"stderr: one line of turn-{number} ")
-        found = re.search(r"script=(\S+) pid=([0-9]+) id=(\S+)$", line)
+        (line,) = entries(server, f'stderr .*text="one line of turn-{number}"$')
+        found = re.search(r": stderr script=(\S+) pid=([0-9]+) id=(\S+) text=", line)
         assert found is not None
         assert found[1].endswith("/whispers")
         assert found[2] == pid
         ids.add(found[3])
     assert len(ids) == 10, ids
+
+
+def test_a_line_of_stderr_is_taken_for_nothing_else(talk: Open, server: Daemon) -> None:
+    pid = talk().ask("/s/forges").text.strip()
+    text = re.escape(r"foo script=/other pid=1 id=2 text=\x22x\x22 \x5c")
+    entries(server, rf': stderr script=\S+/cgi/forges pid={pid} id=[0-9a-f]+-[0-9a-f]+ text="{text}"$')
 
 
 # Clients that go (F9)

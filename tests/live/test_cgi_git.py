@@ -180,7 +180,7 @@ def test_many_clones_at_once(server: Daemon, shared_place: Place, git: Git) -> N
 @_needs_backend
 def test_what_is_not_there(server: Daemon, shared_place: Place, git: Git, talk: Open) -> None:
     publish(git, shared_place, "there", git.source("source-there"))
-    server.expect(r"stderr: .*(Not a git repository|not found|not exported|Request not supported|aliased|repository)")
+    server.expect(r"stderr .*(Not a git repository|not found|not exported|Request not supported|aliased|repository)")
     text = git(git.folder, "clone", address(server, "/git/nowhere"), "x", fails=True)
     assert f"repository '{address(server, '/git/nowhere')}/' not found" in text
     for target, status in (

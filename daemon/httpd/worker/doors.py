@@ -44,9 +44,8 @@ from httpd.server.exchange import Exchange
 from httpd.system.pairs import EOF, BadMessage
 from httpd.system.poller import IN, OUT
 from httpd.worker.context import Context
-from httpd.worker.run_faces import State
+from httpd.worker.run_faces import Held, State
 from httpd.worker.runs import ScriptRun
-from httpd.worker.script_answer import ScriptAnswer
 from httpd.worker.script_output import ScriptOutput
 
 _PATIENCE = 2.0  # seconds that a run waits for a door, or for a first word behind it
@@ -73,7 +72,7 @@ class Scripts:
         self.context = context
         self.null = os.open(os.devnull, os.O_RDONLY)
         self.active: set[ScriptRun] = set()
-        self.held: list[ScriptAnswer] = []  # that wait for their end, or for more
+        self.held: list[Held] = []  # what waits for a moment: answers, for their end or for more
         self._fresh: deque[ScriptOutput] = deque()  # that are not read yet
         self._tell_master = tell_master
         self._doors: dict[str, Spawning] = {}
@@ -296,7 +295,7 @@ class Scripts:
 
     def tend(self, now: float) -> float:
         """Seconds until `look` has something to do."""
-        due = min([self._next_look, *[answer.hold_until for answer in self.held]])
+        due = min([self._next_look, *[one.hold_until for one in self.held]])
         fresh = self._fresh
         while fresh and not fresh[0].waits:
             fresh.popleft()
@@ -308,15 +307,15 @@ class Scripts:
         """Deadlines, and output that has waited for long enough."""
         while self._fresh and now >= self._fresh[0].read_at:
             self._fresh.popleft().attend()
-        held: list[ScriptAnswer] = []
+        held: list[Held] = []
         if self.held:
             held, self.held = self.held, held
-        for answer in held:
-            if answer.holds:
-                if now >= answer.hold_until:
-                    answer.release()
+        for one in held:
+            if one.holds:
+                if now >= one.hold_until:
+                    one.release()
                 else:
-                    self.held.append(answer)
+                    self.held.append(one)
         if now >= self._next_look:
             for run in list(self.active):
                 try:

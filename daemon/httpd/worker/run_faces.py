@@ -51,12 +51,23 @@ class Sink(Protocol):
     ended: bool
 
 
+class Held(Protocol):
+    """What is done in a moment, if it is still to be done then."""
+
+    hold_until: float  # monotonic seconds
+
+    @property
+    def holds(self) -> bool: ...
+
+    def release(self) -> None: ...
+
+
 class Host(Protocol):
     """Who has scripts run."""
 
     context: Context
     null: int
-    held: list[Any]
+    held: list[Held]
 
     def stop(self, run: Any, /) -> None: ...
 
