@@ -5,7 +5,8 @@ httpd is imported here, and the user need not be able to read httpd's files.  De
 socket to the spawner, 5, if it is there, what stderr is once all modules are loaded.
 
     spawner -> here    JSON: {"modules", "cpu", "memory", "files"}; then of marshal, version 2, and with three
-                       descriptors: (number, script, words, folder, environment in turn marshalled), or (number, signal)
+                       descriptors: (number, script, words, their kinds, folder, environment in turn marshalled), or
+                       (number, signal)
     here -> spawner    JSON: {"ready": files of all modules} or {"failed": why not}; then words:
                        pid NUMBER PID, errno NUMBER ERRNO, status NUMBER STATUS
 
@@ -17,13 +18,12 @@ Rules:
   module that has the name of one that is loaded.
 - What a child has compiled it leaves here for those behind it, as long as the file stays the same (`_Code`).
 - Where a script was told to stop, what is left of its group is killed before its number is free for others.
-- For Python 3.8 and later: no newer syntax, nothing newer of the standard library.
+- For Python 3.9 and later: no newer syntax, nothing newer of the standard library.
 """
 
 from __future__ import annotations
 
 import array
-import atexit
 import contextlib
 import importlib.machinery
 import io
@@ -38,7 +38,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # one text with this, where it is run
-    from httpd.cgi.warm_script import _SIGNAL, Interpreter
+    from httpd.cgi.warm_script import Interpreter
 
 _DOOR = 4
 _SCRIPTS = 100  # whose code is kept
@@ -79,6 +79,12 @@ class _Code:
                 with contextlib.suppress(OSError):
                     os.write(self.store, data)
 
+    def forget(self) -> None:
+        """In a child: it is for others."""
+        if self.store >= 0:
+            os.close(self.store)
+            self.store = -1
+
     def take(self) -> None:
         """In the parent, when a child has ended: take what it left."""
         with open(self.store, "rb") as store:
@@ -99,10 +105,9 @@ class _Server:
         self.flags = int(getattr(socket, "MSG_CMSG_CLOEXEC", 0))  # as a number: an enumeration takes more pages
         self.room = socket.CMSG_SPACE(12)
         self.pids: dict[int, int] = {}
-        self.numbers: dict[int, int] = {}  # by pid
+        self.running: dict[int, tuple[int, int, _Code]] = {}  # by pidfd: number, pid, and its code
         self.stopping: set[int] = set()  # pids
         self.codes: dict[bytes, _Code] = {}
-        self.offered: dict[int, _Code] = {}  # by pid
         self.settings: Any = json.loads(self.door.recv(1 << 20) or "null")
         for name in self.settings["modules"] if self.settings else ():
             try:
@@ -115,11 +120,6 @@ class _Server:
         self.poller = select.poll()
         self.poller.register(_DOOR, select.POLLIN)
         interpreter.settle()
-        self.bell = os.pipe()
-        self.poller.register(self.bell[0], select.POLLIN)
-        os.set_blocking(self.bell[1], False)
-        signal.signal(signal.SIGCHLD, lambda *_: None)
-        signal.set_wakeup_fd(self.bell[1], warn_on_full_buffer=False)
         self.tell(json.dumps({"ready": ready}).encode("ascii"))
 
     def tell(self, message: bytes) -> None:
@@ -129,7 +129,7 @@ class _Server:
     def serve(self) -> tuple[Any, list[int], Any]:
         """Fork for every request; returns in a child, with what is to be run, its descriptors and its code."""
         listening = bool(self.settings)
-        while listening or self.pids:
+        while listening or self.running:
             for fd, _ in self.poller.poll():
                 if fd == _DOOR:
                     message, fds = self.receive()
@@ -141,8 +141,7 @@ class _Server:
                     elif code := self.fork(message, fds):
                         return message, fds, code
                 else:
-                    os.read(fd, 4096)
-                    self.reap()
+                    self.reap(fd)
         os._exit(0)
 
     def receive(self) -> tuple[Any, Any]:
@@ -174,9 +173,9 @@ class _Server:
         else:
             if not pid:
                 return code
-            self.pids[number], self.numbers[pid] = pid, number
-            if code.store >= 0:
-                self.offered[pid] = code
+            pidfd = os.pidfd_open(pid)
+            self.poller.register(pidfd, select.POLLIN)
+            self.pids[number], self.running[pidfd] = pid, (number, pid, code)
             self.tell(b"pid %d %d" % (number, pid))
         for fd in fds:
             os.close(fd)
@@ -191,22 +190,26 @@ class _Server:
             except ProcessLookupError:  # it has just been forked, and has no group yet
                 os.kill(pid, what)
 
-    def reap(self) -> None:
-        for pid, number in list(self.numbers.items()):
-            if pid in self.stopping:
-                if os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
-                    continue
-                self.stopping.discard(pid)
-                with contextlib.suppress(OSError):
-                    os.killpg(pid, signal.SIGKILL)
-            ended, status = os.waitpid(pid, os.WNOHANG)
-            if ended:
-                del self.numbers[pid], self.pids[number]
-                self.tell(b"status %d %d" % (number, status))
-                if self.offered and pid in self.offered:
-                    code = self.offered.pop(pid)
-                    if code.store >= 0:
-                        code.take()
+    def reap(self, pidfd: int) -> None:
+        number, pid, code = self.running.pop(pidfd)
+        self.poller.unregister(pidfd)
+        os.close(pidfd)
+        if pid in self.stopping:
+            self.stopping.discard(pid)
+            with contextlib.suppress(OSError):
+                os.killpg(pid, signal.SIGKILL)
+        status = os.waitpid(pid, 0)[1]
+        del self.pids[number]
+        self.tell(b"status %d %d" % (number, status))
+        if code.store >= 0:
+            code.take()
+
+    def close(self) -> None:
+        """In a child: what is the parent's alone."""
+        for fd in (self.door.detach(), *self.running):
+            os.close(fd)
+        for _, _, code in self.running.values():
+            code.forget()
 
 
 def _mark(path: bytes | str) -> tuple[int, ...]:
@@ -262,16 +265,12 @@ def _run(start: Interpreter, server: _Server) -> None:
     message, fds, kept = server.serve()
     try:
         os.setsid()
-        signal.set_wakeup_fd(-1)
-        _SIGNAL.signal(_SIGNAL.SIGCHLD, _SIGNAL.SIG_DFL)
-        for fd in (server.door.detach(), *server.bell):
-            os.close(fd)
-        _, script, words, folder, environment = message
-        start.become(fds, folder, marshal.loads(environment), server.settings)
+        _, script, words, kinds, folder, environment = message
+        start.become(fds, kinds, folder, marshal.loads(environment), server.settings)
         file = os.fsdecode(script)
         code = _compiled(file, kept, start)
-        if kept.store >= 0:
-            os.close(kept.store)
+        kept.forget()
+        server.close()
         if code is None:
             for number in (signal.SIGPIPE, signal.SIGXFSZ):  # Python ignores them, which would be passed on
                 signal.signal(number, signal.SIG_DFL)
@@ -298,5 +297,4 @@ with contextlib.suppress(OSError):
 _START = Interpreter()
 _SERVER = _Server(_START)
 _run(_START, _SERVER)
-if _START.ends_quickly():
-    atexit._run_exitfuncs()
+_START.finish()

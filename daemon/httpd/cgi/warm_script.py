@@ -23,7 +23,6 @@ import linecache
 import os
 import resource
 import signal
-import stat
 import sys
 import types
 import warnings
@@ -95,6 +94,7 @@ class Interpreter:
         self.plain = all(map(_plain, sys.modules.values())) and not (sys.flags.dev_mode or sys.warnoptions)
         self.last = list(sys.modules)[-1]
         self.callbacks = atexit._ncallbacks()
+        self.idle_at_exit = self.callbacks == 1 + ("logging" in sys.modules)  # `end`, and what flushes its handlers
         globals()["__name__"] = "httpd"  # with -W error a warning of threads (3.12) would cost us the number of a child
         warnings.filterwarnings("ignore", category=DeprecationWarning, module=r"httpd\Z")
         linecache.clearcache()  # of -c, whose name is that of any exec()
@@ -138,14 +138,16 @@ class Interpreter:
 
     # In the process of a script
 
-    def become(self, fds: list[int], folder: bytes, environment: dict[bytes, bytes], limits: dict[str, int]) -> None:
-        """What is so already when an interpreter is started."""
+    def become(self, fds: list[int], kinds: bytes, folder: bytes, environment: dict[bytes, bytes],
+               limits: dict[str, int]) -> None:  # fmt: skip
+        """What is so already when an interpreter is started; `kinds` of descriptors: p is a pipe, c a device."""
         for number, fd in enumerate(fds):
             os.dup2(fd, number)
             os.close(fd)  # it is above 2
-            kind = os.fstat(number).st_mode
-            if not stat.S_ISFIFO(kind):
-                self._install(number, self.no_input if not number and stat.S_ISCHR(kind) else self._stream(number))
+        if kinds != b"ppp":
+            for number, kind in enumerate(kinds):
+                if kind != 112:  # p
+                    self._install(number, self.no_input if not number and kind == 99 else self._stream(number))
         os.chdir(folder)
         environment.update(self.changes)
         known, put = os.environb._data, os.putenv  # type: ignore[attr-defined]  # without os.environ's checks
@@ -192,8 +194,16 @@ class Interpreter:
         self.hook(kind, error.with_traceback(trace), trace)
 
     def ends_quickly(self) -> bool:
-        """Whether an interpreter would do nothing else before `end`, which can be called at once then."""
+        """Whether an interpreter would do nothing before what is registered with atexit, and that is as it was."""
         return self.code is not None and self.plain and not _thread._count() and atexit._ncallbacks() == self.callbacks
+
+    def finish(self) -> None:
+        """End, if that can be done quickly."""
+        if self.ends_quickly():
+            if self.idle_at_exit and not getattr(sys.modules.get("logging"), "_handlerList", None):
+                self.end()
+            else:
+                atexit._run_exitfuncs()
 
     def end(self) -> None:
         """Called by atexit, last of all."""

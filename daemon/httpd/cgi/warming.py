@@ -22,6 +22,7 @@ import os
 import resource
 import signal
 import socket
+import stat
 import tempfile
 import time
 from collections.abc import Callable, Mapping
@@ -47,6 +48,7 @@ _LATE = 1.0  # seconds without an answer behind which whoever waits is told
 _HUNG = 10.0  # ... behind which it is killed
 _HANGS_AT_START = 60.0  # ... of one that gets ready
 _SAID = 4096  # bytes of what it wrote to stderr before it was ready, that are looked at
+_KINDS = {stat.S_IFIFO: 112, stat.S_IFCHR: 99}  # p and c; others are ?
 _NEVER = float("inf")
 _BOOT = b"import os\nfor text in os.read(3, 65536).split(b'\\0'): exec(compile(text, 'httpd', 'exec'))"
 
@@ -189,7 +191,8 @@ class Interpreter:
         self._numbered[job] = self._numbers
         words = launch.arguments[launch.arguments.index(script) :]
         environment = marshal.dumps(dict(launch.environment), 2)
-        message = marshal.dumps((self._numbers, script, list(words), launch.folder, environment), 2)
+        kinds = bytes(_KINDS.get(stat.S_IFMT(os.fstat(fd).st_mode), 63) for fd in job.fds)
+        message = marshal.dumps((self._numbers, script, list(words), kinds, launch.folder, environment), 2)
         self._jobs[self._numbers] = job
         if self._ready:
             self._hand_over(job, message)

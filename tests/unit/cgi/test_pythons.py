@@ -25,7 +25,7 @@ def launch(file: bytes, *words: bytes, script: bytes = b"") -> Launch:
         ("#!/usr/bin/env python3", (b"/usr/bin/env", b"python3")),
         ("#!/usr/bin/python3 -m", None),
         ("#!/usr/bin/python2", None),
-        ("#!/usr/bin/python3.7", None),
+        ("#!/usr/bin/python3.8", None),
         ("#!/usr/bin/python3.14", (b"/usr/bin/python3.14",)),
         ("#!/usr/bin/env perl", None),
         ("#!/bin/sh", None),

@@ -35,7 +35,7 @@ BOOT = b"for text in open(3, 'rb').read().split(b'\\0'): exec(compile(text, 'htt
 MODULES = ("contextlib", "csv", "json", "logging", "random", "re", "subprocess", "tempfile", "traceback", "warnings")
 LIMIT = 30.0  # seconds, reached only by a failure
 VERSIONS = ("3.11", "3.12", "3.13")
-OLDEST = "3.8"
+OLDEST = "3.9"
 SIGNALS = sorted(signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP})
 ENVIRONMENT = {"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8", "QUERY_STRING": "a=b&c=é"}
 
@@ -141,7 +141,7 @@ class Warm:
 
         variables = {os.fsencode(name): os.fsencode(value) for name, value in (environment or self.environment).items()}
         self.send(
-            run.number, os.fsencode(script), [os.fsencode(word) for word in (script, *words)],
+            run.number, os.fsencode(script), [os.fsencode(word) for word in (script, *words)], b"ppp",
             os.fsencode(folder or script.parent), marshal.dumps(variables, 2), fds=theirs,
         )  # fmt: skip
         for fd in theirs:
@@ -686,4 +686,4 @@ def test_it_fits_into_a_pipe() -> None:
 
 def test_its_syntax_is_that_of_the_oldest_python() -> None:
     for part in PARTS:
-        ast.parse(part, feature_version=(3, 8))
+        ast.parse(part, feature_version=(3, 9))
