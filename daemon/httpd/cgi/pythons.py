@@ -1,4 +1,4 @@
-"""Which scripts are for a warm interpreter, and for which: those of a Python that can be one, 3.9 or later.
+"""Which scripts are for a warm interpreter, and for which: those of a CPython that can be one, 3.9 or later.
 
 It is the interpreter that `interpreters` names, or the first line of the script; with options, unless one of them says
 what is run in the script's place.  A version that its name does not tell is tried.
@@ -10,7 +10,7 @@ import re
 
 from httpd.cgi.process import Launch, shebang
 
-_PYTHON = re.compile(rb"(?:.*/)?(?:python|pypy)(?:3(?:\.(?:9|[1-9][0-9]))?)?")
+_PYTHON = re.compile(rb"(?:.*/)?python(?:3(?:\.(?:9|[1-9][0-9]))?)?")
 _ENV = re.compile(rb"(?:.*/)?env")
 # Those that change how a script runs, not what is run instead of it.
 _OPTIONS = re.compile(rb"-[bBdEIOPqRsSuv]+|-[bBdEIOPqRsSuv]*[WX].+")

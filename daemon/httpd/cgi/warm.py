@@ -80,7 +80,7 @@ class _Code:
                     os.write(self.store, data)
 
     def forget(self) -> None:
-        """In a child: it is for others."""
+        """In a child, where it is for others, or without one."""
         if self.store >= 0:
             os.close(self.store)
             self.store = -1
@@ -166,14 +166,19 @@ class _Server:
                 self.codes.clear()
             code = self.codes[file] = _Code(file)
         code.offer()
+        pid = -1
         try:
             pid = os.fork()
-        except OSError as error:
-            self.tell(b"errno %d %d" % (number, error.errno or 0))
-        else:
             if not pid:
                 return code
             pidfd = os.pidfd_open(pid)
+        except OSError as error:
+            if pid > 0:
+                os.kill(pid, signal.SIGKILL)
+                os.waitpid(pid, 0)
+            code.forget()
+            self.tell(b"errno %d %d" % (number, error.errno or 0))
+        else:
             self.poller.register(pidfd, select.POLLIN)
             self.pids[number], self.running[pidfd] = pid, (number, pid, code)
             self.tell(b"pid %d %d" % (number, pid))

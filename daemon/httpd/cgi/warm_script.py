@@ -101,7 +101,7 @@ class Interpreter:
         _flush()  # or every script would write it again
         self._prepare_streams()
         gc.collect()
-        getattr(gc, "freeze", gc.collect)()  # PyPy has none
+        gc.freeze()
 
     # Its streams
 

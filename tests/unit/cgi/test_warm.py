@@ -9,6 +9,7 @@ from __future__ import annotations
 import array
 import ast
 import contextlib
+import errno
 import json
 import marshal
 import os
@@ -687,3 +688,24 @@ def test_it_fits_into_a_pipe() -> None:
 def test_its_syntax_is_that_of_the_oldest_python() -> None:
     for part in PARTS:
         ast.parse(part, feature_version=(3, 9))
+
+
+def test_no_more_descriptors(started: Callable[..., Warm], tmp_path: Path) -> None:
+    """Scripts that can't be watched are not run; the others go on, and so does what comes behind."""
+    import resource
+
+    warm = started()
+    waits = warm.start(write(tmp_path, "input()"))
+    assert warm.receive()[0] == "pid"
+    limits = resource.prlimit(warm.pid, resource.RLIMIT_NOFILE)
+    used = set(os.listdir(f"/proc/{warm.pid}/fd"))
+    free = [number for number in range(100) if str(number) not in used]
+    resource.prlimit(warm.pid, resource.RLIMIT_NOFILE, (free[2] + 1, limits[1]))  # as many as a message brings
+    refused = warm.start(write(tmp_path, "print(1)", "other.py"))
+    assert warm.receive() == ("errno", refused.number, errno.EMFILE)
+    refused.close()
+    resource.prlimit(warm.pid, resource.RLIMIT_NOFILE, limits)
+    assert warm.run(tmp_path / "other.py") == (b"1\n", b"", 0)
+    os.write(waits.stdin, b"\n")
+    assert warm.wait(waits) == 0
+    waits.close()
