@@ -249,7 +249,8 @@ class ScriptRun:
         """This process stood still for so long, and saw nothing of what others did meanwhile."""
         self.deadline += seconds
         self._linger_until += seconds
-        self._started += seconds
+        if self._started:
+            self._started += seconds
 
     def look(self, now: float) -> None:
         """Called ten times a second."""
