@@ -159,6 +159,7 @@ def check(source: Source, *, imports: bool = False) -> Verdict:
         return Verdict(problems=[f"{config.path or 'httpd'}: {error}"])
     who = identity.user if identity is not None else str(os.geteuid())
     problems += [str(problem) for problem in check_environment(loaded, who=who)]
+    problems = list(dict.fromkeys(problems))  # what is not there, several users do not find
     if not problems and imports:
         problems = _import_problems(config)
     if problems:
