@@ -59,7 +59,9 @@ class End:
         self.made: list[End] = []  # by way of this, and closed with it
 
     def say(self, message: Message, fds: Sequence[int] = ()) -> None:
-        assert send(self.sock, message, fds)
+        until = time.monotonic() + PATIENCE
+        while not send(self.sock, message, fds):
+            assert select.select([], [self.sock], [], PATIENCE)[1] and time.monotonic() < until, "nobody listens"
 
     def raw(self, data: bytes, fds: Sequence[int] = ()) -> None:
         socket.send_fds(self.sock, [data], fds)

@@ -116,7 +116,13 @@ def test_a_zombie_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def masks(process: run_process.Process) -> dict[str, int]:
     assert process.stdout is not None
-    return {name: int(mask, 16) for name, mask in re.findall(r"(Sig\w+):\t(\w+)", process.stdout.read().decode())}
+    return masks_in(process.stdout.read().decode())
+
+
+def masks_in(status: str) -> dict[str, int]:
+    """Of what /proc tells of a process.  Two signals are glibc's own, and ignored by what its posix_spawn starts."""
+    own = 1 << 31 | 1 << 32
+    return {name: int(mask, 16) & ~own for name, mask in re.findall(r"(Sig\w+):\t(\w+)", status)}
 
 
 DEFAULT = {"SigBlk": 0, "SigIgn": 0}
@@ -211,5 +217,5 @@ def test_a_server_in_the_background_of_a_shell(answered: Path) -> None:
             process.send_signal(number)
         with urllib.request.urlopen(url + "cgi-bin/signals", timeout=LIMIT) as answer:
             told = answer.read().decode()
-        assert re.search(r"SigBlk:\t0+\nSigIgn:\t0+\n", told)
+        assert masks_in(told).items() >= DEFAULT.items()
         assert process.poll() is None
