@@ -176,13 +176,14 @@ class Pool:
         self.lead_on()
 
     def lead_on(self) -> None:
-        """Run the loop in this thread; once relieved, be a thread like the others."""
+        """Run the loop in this thread to its end; once relieved, be a thread like the others."""
         me = self.leader
         me.thread = threading.current_thread()
         be_prompt()
-        self.lead()
+        over = self.lead()
         be_prompt(prompt=False)
-        self._work(me)
+        if not over:
+            self._work(me)
 
     # All others
 

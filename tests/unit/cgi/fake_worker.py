@@ -169,9 +169,6 @@ class Pipes:
         os.close(self.stdin)
         os.close(self.stdout)
 
-    def close(self) -> None:
-        os.close(self._out)
-
     def line(self) -> bytes:
         """The next that it says."""
         assert select.select([self._out], [], [], PATIENCE)[0], "no output"

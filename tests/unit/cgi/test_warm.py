@@ -338,8 +338,9 @@ PROBES: dict[str, str | bytes] = {
     "atexit": "import atexit, sys\natexit.register(print, 1)\natexit.register(print, 2)\nprint(3)",
     "atexit fails": "import atexit\ndef f(): 1 / 0\natexit.register(f)\natexit.register(print, 2)",
     "atexit of an exit": "import atexit, sys\natexit.register(print, 1)\nsys.exit(4)",
-    "thread": "import threading, time\ndef f():\n    time.sleep(0.02)\n    print('late')\nthreading.Thread(target=f).start()\n"
-    "print('main', threading.current_thread() is threading.main_thread())",
+    "thread": "import threading\ne = threading.Event()\ndef f():\n    e.wait()\n    threading.main_thread().join()\n"
+    "    print('late')\nthreading.Thread(target=f).start()\n"
+    "print('main', threading.current_thread() is threading.main_thread())\ne.set()",
     "thread fails": "import threading\ndef f(): 1 / 0\nt = threading.Thread(target=f, name='T'); t.start(); t.join()",
     "daemon": "import threading, time\nthreading.Thread(target=time.sleep, args=(30,), daemon=True).start()\nprint(1)",
     "full": "import os\nos.dup2(os.open('/dev/full', os.O_WRONLY), 1)\nprint(1)",

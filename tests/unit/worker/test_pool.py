@@ -57,7 +57,7 @@ class Loop:
         try:
             while not self.stop:
                 wait = self.pool.tend(time.monotonic())
-                poller.poll(min(wait, PATIENCE))
+                poller.poll(0 if self.quick else min(wait, PATIENCE))
                 self.pool.bell.hear()
                 while self.pool.finished:
                     self.ended(self.pool.finished.popleft())
