@@ -119,19 +119,15 @@ def test_the_limit_of_output_is_theirs_too(talk: Open, server: Daemon) -> None:
     ("name", "reason"),
     [("nph-empty", "it wrote nothing"), ("nph-part", "its output ends within the head; it begins with 'HTTP/1.1 200'")],
 )
-def test_no_answer_of_theirs_is_told_like_any_other(talk: Open, server: Daemon, name: str, reason: str) -> None:
+def test_no_answer_of_theirs_is_told_like_any_other(
+    talk: Open, server: Daemon, shared_place: Place, name: str, reason: str
+) -> None:
     server.expect(re.escape(f"script failed: {reason}"))
     reply = talk().ask(f"/s/{name}?{name}")
     assert reply.status == 502
     (entry,) = entries(server, rf"script failed: {re.escape(reason)}.*{name}.*id={reply['X-Request-Id']}")
     if name == "nph-empty":
-        assert f"pid={pid_of_nph(entry)}" in entry and 'ended="exit status 3"' in entry
-
-
-def pid_of_nph(entry: str) -> int:
-    found = re.search(r" pid=([1-9][0-9]*)", entry.partition("script failed")[2])
-    assert found is not None, entry
-    return int(found[1])
+        assert f"pid={pid_of(shared_place, name)} " in entry and 'ended="exit status 3"' in entry
 
 
 def test_many_interim_answers(talk: Open, server: Daemon) -> None:
