@@ -24,7 +24,7 @@ import socket
 import sys
 import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 from httpd.cgi.messages import (
     Admit,
@@ -47,10 +47,10 @@ from httpd.system import children, pairs, privileges, signals
 from httpd.system.descriptors import close_all_but
 from httpd.system.limits import raise_nofile, usable_cpus
 from httpd.system.pairs import EOF, BadMessage
-from httpd.system.poller import IN, make_poller
 from httpd.system.reaping import become_subreaper, child_pids
 from httpd.system.slots import SHARED, Slots
 from httpd.system.title import set_title
+from httpd.system.watching import Watching
 
 _PONG_SECONDS = 2.0  # that a spawner has to show that it lives
 _END_SECONDS = GRACE + 1.5  # that spawners have behind the master's word, until what is left of them is killed
@@ -70,8 +70,7 @@ class Launcher:
         self._nofile = nofile
         self._master = Receiver(master, ToLauncher)
         self._environ = environ
-        self._poller = make_poller()
-        self._handlers: dict[int, Callable[[], None]] = {}
+        self._watching = Watching(self._failed)
         self._tables: dict[int, dict[str, Mount]] = {}
         self._teams: list[Team] = []
         self._spawners: list[Record] = []
@@ -80,37 +79,22 @@ class Launcher:
         self._wakeup.install(("CHLD",))
         self._end_by = _NEVER
         self._ending = False
-        self._watch(master.fileno(), self._on_master)
-        self._watch(self._wakeup.fd, self._on_child)
-
-    def _watch(self, fd: int, handler: Callable[[], None]) -> None:
-        self._handlers[fd] = handler
-        self._poller.register(fd, IN)
-
-    def _forget(self, fd: int) -> None:
-        if self._handlers.pop(fd, None) is not None:
-            self._poller.unregister(fd)
+        self._watching.watch(master.fileno(), self._on_master)
+        self._watching.watch(self._wakeup.fd, self._on_child)
 
     def run(self) -> None:
         """Serve until the master is gone, and then until the spawners are."""
         while not self._over():
-            now = time.monotonic()
-            due = min([self._end_by, *(record.pinged for record in self._spawners)])
-            for fd, _ in self._poller.poll(-1 if due == _NEVER else max(0.0, due - now)):
-                self._handle(fd)
+            self._watching.round(min([self._end_by, *(record.pinged for record in self._spawners)]))
             self._look_at_silent(time.monotonic())
         for record in self._spawners:
             children.kill(record.pid, record.pidfd, signal.SIGKILL)
         _end_children()
 
-    def _handle(self, fd: int) -> None:
-        handler = self._handlers.get(fd)
-        try:
-            if handler is not None:
-                handler()
-        except Exception as error:  # one message must not take the scripts of all from the others
-            self._note("error", f"defect in the launcher: {error!r}"[:_SHOWN])
-            traceback.print_exc()
+    def _failed(self, error: Exception) -> None:
+        """One message must not take the scripts of all from the others."""
+        self._note("error", f"defect in the launcher: {error!r}"[:_SHOWN])
+        traceback.print_exception(error)
 
     def _over(self) -> bool:
         """The master is gone, and so are the workers, and the spawners or their time."""
@@ -141,7 +125,7 @@ class Launcher:
                 worker = Worker(Receiver(socket.socket(fileno=fds.pop()), ToLauncher), message.generation,
                                 message.worker)  # fmt: skip
                 self._workers.add(worker)
-                self._watch(worker.receiver.sock.fileno(), lambda: self._on_worker(worker))
+                self._watching.watch(worker.receiver.sock.fileno(), lambda: self._on_worker(worker))
             case Drop():
                 self._drop(message.generation)
             case Ping():
@@ -167,13 +151,13 @@ class Launcher:
     def _hang_up(self, record: Record) -> None:
         """It ends when its last worker has gone."""
         if record.receiver.sock.fileno() >= 0:
-            self._forget(record.receiver.sock.fileno())
+            self._watching.forget(record.receiver.sock.fileno())
             record.receiver.sock.close()
 
     def _end(self) -> None:
         """The master is gone.  Where it has died its workers finish what they have begun, with their scripts."""
         self._ending = True
-        self._forget(self._master.sock.fileno())
+        self._watching.forget(self._master.sock.fileno())
         self._end_without_workers()
 
     def _end_without_workers(self) -> None:
@@ -194,7 +178,7 @@ class Launcher:
             return
         if received is EOF:
             self._workers.discard(worker)
-            self._forget(worker.receiver.sock.fileno())
+            self._watching.forget(worker.receiver.sock.fileno())
             worker.receiver.sock.close()
             self._end_without_workers()
             return
@@ -250,14 +234,14 @@ class Launcher:
             theirs.close()
         record = Record(team, pid, children.watch(pid), Receiver(ours, Pong))
         self._spawners.append(record)
-        self._watch(ours.fileno(), lambda: self._on_spawner(record))
+        self._watching.watch(ours.fileno(), lambda: self._on_spawner(record))
         return record
 
     def _on_spawner(self, record: Record) -> None:
         with contextlib.suppress(BadMessage):
             received = record.receiver.next()
             if received is EOF:
-                self._forget(record.receiver.sock.fileno())
+                self._watching.forget(record.receiver.sock.fileno())
             elif received is not None:
                 record.pinged = _NEVER
 

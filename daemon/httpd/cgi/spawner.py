@@ -24,7 +24,7 @@ import socket
 import time
 import traceback
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 from httpd.cgi.checks import Examiner, Refused
 from httpd.cgi.ends import Ends
@@ -49,8 +49,8 @@ from httpd.cgi.warming import WarmInterpreters
 from httpd.config import schema
 from httpd.system.limits import raise_nofile
 from httpd.system.pairs import EOF, BadMessage
-from httpd.system.poller import IN, OUT, make_poller
 from httpd.system.slots import Slots
+from httpd.system.watching import Watching
 
 GRACE = 2.0  # seconds between TERM and KILL
 _FDS_PER_RUN = 4
@@ -74,8 +74,8 @@ class Spawner:
         self._slots = slots
         self._places = places
         self._launcher = Receiver(launcher, ToSpawner)
-        self._poller = make_poller()
-        self._handlers: dict[int, Callable[[], None]] = {}
+        self._watching = Watching(self._failed)
+        self.watch, self.forget = self._watching.watch, self._watching.forget
         self._clients: set[Client] = set()
         self._waiting: deque[Job] = deque()
         self._running = 0
@@ -95,24 +95,12 @@ class Spawner:
         self._warm = WarmInterpreters(mount, self._base, self._soft, self) if mount.warm_python else None
         self.watch(launcher.fileno(), self._on_launcher)
 
-    def watch(self, fd: int, handler: Callable[[], None]) -> None:
-        """Have `handler` called when `fd` has something to read."""
-        self._handlers[fd] = handler
-        self._poller.register(fd, IN)
-
-    def forget(self, fd: int) -> None:
-        """The opposite."""
-        if self._handlers.pop(fd, None) is not None:
-            self._poller.unregister(fd)
-
     def run(self) -> None:
         """Serve until nobody needs it any more."""
         while not self._over():
-            now = time.monotonic()
             due = self._warm.due if self._warm is not None else _NEVER
             due = min([due, self._leave_by, self._tell_at, self._ends.due, *(job.kill_at for job in self._dying)])
-            for fd, _ in self._poller.poll(-1 if due == _NEVER else max(0.0, due - now)):
-                self._handle(fd)
+            self._watching.round(due)
             now = time.monotonic()
             if self._dying:
                 self._kill_late(now)
@@ -124,15 +112,11 @@ class Spawner:
                 for client in self._clients:
                     client.tell_ends()
 
-    def _handle(self, fd: int) -> None:
-        handler = self._handlers.get(fd)
-        try:
-            if handler is not None:
-                handler()
-        except Exception as error:  # what runs is to be seen to its end, whatever one message has done
-            for client in self._clients:
-                client.tell(Declined(0, 500, f"defect in a spawner: {error!r}"[:_SHOWN], alarm=True))
-            traceback.print_exc()
+    def _failed(self, error: Exception) -> None:
+        """What runs is to be seen to its end, whatever one message has done."""
+        for client in self._clients:
+            client.tell(Declined(0, 500, f"defect in a spawner: {error!r}"[:_SHOWN], alarm=True))
+        traceback.print_exception(error)
 
     def _over(self) -> bool:
         if not self._leaving:
@@ -171,14 +155,14 @@ class Spawner:
             client.tell(Leaving())
 
     def _wait_for_room(self, client: Client) -> None:
-        self._poller.modify(client.receiver.sock.fileno(), IN | OUT)
+        self._watching.wait_for_room(client.receiver.sock.fileno())
 
     # What workers say
 
     def _on_client(self, client: Client) -> None:
         if client.unsent:
             if client.flush():
-                self._poller.modify(client.receiver.sock.fileno(), IN)
+                self._watching.wait_for_room(client.receiver.sock.fileno(), room=False)
             elif len(client.unsent) > _MOST_UNSENT:
                 self._lose(client)  # it does not read, and goes on asking
                 return

@@ -83,7 +83,7 @@ class Context:
     """One per worker.  `now` (monotonic seconds) and `wall` (seconds since the epoch) are those of the loop's round."""
 
     __slots__ = (
-        "accepted", "asked", "connections", "dirty", "dispatch", "draining", "errors", "files", "handlers",
+        "accepted", "asked", "connections", "dirty", "dispatch", "draining", "errors", "files", "forgotten", "handlers",
         "head_limits", "idle_seconds", "limits", "listener_lost", "log", "now", "paused", "plain", "poller",
         "preambles", "requests", "responder", "round", "scripts", "sending", "timeouts", "wall",
     )  # fmt: skip
@@ -97,6 +97,7 @@ class Context:
         self.round = 0
         self.poller = poller
         self.handlers: dict[int, Callable[[int], None]] = {}
+        self.forgotten: set[int] = set()  # descriptors, in this round
         self.connections: dict[int, Watched] = {}
         self.dirty: list[AccessLog] = []
         self.asked: list[tuple[Watched, re.Match[bytes]]] = []  # plain requests that were read in this round
@@ -128,6 +129,10 @@ class Context:
         self.handlers[fd] = handler
 
     def forget(self, fd: int) -> None:
-        """Stop watching `fd`, which is about to be closed."""
+        """Stop watching `fd`, which is about to be closed.
+
+        What the poller has told of it in this round is not for who gets its number.
+        """
+        self.forgotten.add(fd)
         del self.handlers[fd]
         self.poller.unregister(fd)

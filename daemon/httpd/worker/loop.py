@@ -59,15 +59,16 @@ class Loop:
     def run(self) -> bool:
         """The loop itself.  False: this thread was relieved in the middle of a handler, and another one runs it."""
         context = self._context
-        poll, handlers = context.poller.poll, context.handlers
+        poll, handlers, forgotten = context.poller.poll, context.handlers, context.forgotten
         self._tell_time()
         while not self._stopped:
             timeout = self._timeout()
             events = poll(timeout)
             now = self._begin_round(timeout)
+            forgotten.clear()
             for fd, mask in events:
                 handler = handlers.get(fd)
-                if handler is not None:
+                if handler is not None and fd not in forgotten:
                     try:
                         handler(mask)
                     except Exception as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -12,6 +13,7 @@ from httpd.config.schema import Address, Config, Limits, Log, Server, Timeouts
 from httpd.content.sites import Site, SiteTable
 from httpd.logs.errors import ErrorLog
 from httpd.protocol.messages import Response
+from httpd.system.poller import HUP
 from httpd.worker import connection as connection_module
 from httpd.worker import loop as module
 from httpd.worker.acceptor import PAUSE, Acceptor
@@ -376,6 +378,34 @@ def test_who_wakes_up_unattended_says_so(worker: Worker) -> None:
     steps = (unattended, ask, ask, ask, attended, worker.after(1, ask), ask)
     worker.run(*steps, lambda: counts.append(len(worker.roused)), worker.loop.stop)
     assert counts == [0, 1, 1]
+
+
+def test_what_was_told_of_a_descriptor_is_not_for_who_gets_its_number(worker: Worker) -> None:
+    """Two pipes have lost their writers in one round; the news of the one closes both, and others get the numbers."""
+    context = worker.context
+    told: list[str] = []
+    ended = [os.pipe() for _ in range(2)]
+    fresh: list[tuple[int, int]] = []
+
+    def hear(mask: int) -> None:
+        told.append("ended")
+        for reader, _ in ended:
+            context.forget(reader)
+            os.close(reader)
+        fresh.extend(os.pipe() for _ in ended)
+        for reader, _ in fresh:
+            context.watch(reader, HUP, 0, lambda mask: told.append("a stranger's end"))
+
+    for reader, writer in ended:
+        context.watch(reader, HUP, 0, hear)
+        os.close(writer)
+    worker.run(worker.after(1.0, lambda: None), worker.loop.stop)
+    assert told == ["ended"]
+    assert {reader for reader, _ in ended} <= {fd for pair in fresh for fd in pair}, "no number was used again"
+    for reader, writer in fresh:
+        context.forget(reader)
+        os.close(reader)
+        os.close(writer)
 
 
 def test_a_defect_costs_one_connection(worker: Worker, mount: Any) -> None:
