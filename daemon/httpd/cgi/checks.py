@@ -17,7 +17,6 @@ import os
 import stat
 from dataclasses import dataclass
 
-from httpd.cgi.lookup import interpreter_of
 from httpd.config import schema
 from httpd.content import paths
 from httpd.content.files import Root
@@ -91,7 +90,7 @@ class Examiner:
         self._judge_file(found)
         for folder in _folders(self._root, file, real):
             self._judge_folder(folder)
-        interpreter = interpreter_of(mount, name)
+        interpreter = mount.interpreter(os.fsdecode(name))
         if not os.access(real, os.R_OK if interpreter else os.X_OK):
             raise self._not_executable(real, found, interpreter)
         if not _same(real, found):
@@ -161,10 +160,11 @@ def _folders(root: bytes, file: bytes, real: bytes) -> list[bytes]:
     """The folders whose owners decide what `file` is: from it up to the root, and the same from where links lead to, up
     to where that and the root part."""
     found = [os.path.dirname(real)]
-    parting = os.path.commonpath([os.path.realpath(root), real])
+    real_root = os.path.realpath(root)
+    parting = os.path.commonpath([real_root, real])
     while len(found[-1]) > len(parting):
         found.append(os.path.dirname(found[-1]))
-    if len(found) > 1 and parting != os.path.realpath(root):
+    if len(found) > 1 and parting != real_root:
         found.pop()
     folder = os.path.dirname(file)
     while True:

@@ -62,10 +62,6 @@ class Lookup:
         """Whether a file of this name would be run."""
         return not self.mixed or os.fsdecode(os.path.splitext(name)[1].lower()) in self._kinds
 
-    def interpreter(self, name: bytes) -> str:
-        """The program that runs files of this name; "" is the file itself."""
-        return interpreter_of(self._mount, name)
-
     def find(self, path: bytes) -> Found | Elsewhere:
         """What a normalized `path` means.
 
@@ -109,9 +105,4 @@ class Lookup:
             return self._found(inner, b"") if path.endswith(b"/") else Elsewhere.SLASH
         if self.mixed:
             return Elsewhere.FILE
-        raise PermissionError(f"{relative!r} is a folder, and has no index that is a script")
-
-
-def interpreter_of(mount: schema.Cgi, name: bytes) -> str:
-    """The program that runs files of this name; "" is the file itself."""
-    return mount.interpreters.get(os.fsdecode(os.path.splitext(name)[1].lower()), "")
+        raise PermissionError(f"{os.fsdecode(path)!a} is a folder, and has no index that is a script")

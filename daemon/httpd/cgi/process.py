@@ -23,8 +23,8 @@ from dataclasses import dataclass
 from typing import NoReturn
 
 from httpd.config.schema import ScriptLimits
+from httpd.system.signals import CHANGEABLE
 
-_SIGNALS = sorted(signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP})
 _KILL_LATER = 1  # seconds of processor time between SIGXCPU and SIGKILL
 Nofile = tuple[int, int, int]
 _BLANKS = re.compile(rb"[ \t]+")
@@ -70,7 +70,7 @@ def _spawn(launch: Launch) -> int:
     actions = [(os.POSIX_SPAWN_DUP2, fd, number) for number, fd in enumerate(launch.descriptors)]
     return os.posix_spawn(
         launch.file, launch.arguments, launch.environment, file_actions=actions, setsid=True, setsigmask=(),
-        setsigdef=_SIGNALS,
+        setsigdef=CHANGEABLE,
     )  # fmt: skip
 
 
@@ -98,7 +98,7 @@ def _become(launch: Launch, limits: ScriptLimits, nofile: Nofile | None, failure
     """In the child: be the program, or tell the parent why not."""
     try:
         os.setsid()
-        for number in _SIGNALS:
+        for number in CHANGEABLE:
             signal.signal(number, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
         for target, fd in enumerate(launch.descriptors):

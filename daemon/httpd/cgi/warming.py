@@ -34,6 +34,7 @@ from httpd.cgi.pythons import command_of
 from httpd.config import schema
 from httpd.system import children
 from httpd.system.children import ExitStatus
+from httpd.system.signals import CHANGEABLE
 
 # What most scripts import; a script that does not has paid nothing for it.
 _COMMON = (
@@ -162,7 +163,7 @@ class Interpreter:
             return os.posix_spawn(
                 self._command[0], [*self._command, b"-c", _BOOT], environment, setsid=True, setsigmask=(),
                 file_actions=[(os.POSIX_SPAWN_DUP2, fd, number) for fd, number in pairs],
-                setsigdef=sorted(signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}),
+                setsigdef=CHANGEABLE,
             )  # fmt: skip
 
     def _reap(self) -> None:
@@ -268,8 +269,7 @@ class Interpreter:
         self._failure = message.get("failed", "")
         if "ready" in message:
             self._ready, self.due = True, _NEVER
-            os.close(self._said)
-            self._said = -1
+            self._close_said()
             self._look_at = time.monotonic() + _LOOK_SECONDS
             self._files = {file: _mark(file) for file in [os.fsdecode(self._command[0]), *message["ready"]]}
             waiting, self._waiting = self._waiting, []
@@ -312,6 +312,9 @@ class Interpreter:
             self._host.forget(self._door.fileno())
             self._door.close()
         self.due = _NEVER
+        self._close_said()
+
+    def _close_said(self) -> None:
         if self._said >= 0:
             os.close(self._said)
             self._said = -1

@@ -71,7 +71,7 @@ def _check_script_paths(mount: schema.Cgi, found: _Findings, who: str) -> None:
     if mount.script:
         key = f"{mount.key}.script"
         found.add(key, *open_to_all(mount.script))
-        if os.path.splitext(mount.script)[1].lower() in mount.interpreters:
+        if mount.interpreter(mount.script):
             found.add(key, *file_obstacle(mount.script, who))
         else:
             programs[key] = mount.script

@@ -12,6 +12,7 @@ Rules:
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import msgspec
@@ -149,6 +150,10 @@ class Cgi(Mount, frozen=True, tag="cgi"):
     def folder(self) -> str:
         """Where its scripts are."""
         return self.root or self.script.rpartition("/")[0] or "/"
+
+    def interpreter(self, name: str) -> str:
+        """The program that runs files of this name; "" is the file itself."""
+        return self.interpreters.get(os.path.splitext(name)[1].lower(), "")
 
 
 class Redirect(Mount, frozen=True, tag="redirect"):

@@ -29,7 +29,6 @@ from httpd.system import signals
 
 GRACE = 2.0  # seconds between TERM and KILL
 _TICK, _LOOK = 0.005, 0.1  # seconds between two looks at whether something is left, at first and at most
-_RESET = sorted(signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP})
 _PYTHONS = {signal.SIGPIPE, signal.SIGXFSZ}  # ignored by Python, and undone by subprocess
 _DEADLY = (signal.SIGTERM, signal.SIGHUP)
 
@@ -64,12 +63,12 @@ def start(
 
 def _signals_differ() -> bool:
     """Whether a new program would have signals ignored or blocked."""
-    ignored = any(signal.getsignal(number) is signal.SIG_IGN for number in _RESET if number not in _PYTHONS)
+    ignored = any(signal.getsignal(number) is signal.SIG_IGN for number in signals.CHANGEABLE if number not in _PYTHONS)
     return ignored or bool(signal.pthread_sigmask(signal.SIG_BLOCK, ()))
 
 
 def _reset_signals() -> None:
-    for number in _RESET:
+    for number in signals.CHANGEABLE:
         signal.signal(number, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
 
@@ -162,7 +161,7 @@ def owned() -> Iterator[None]:
     Main thread only.
     """
     global _over  # noqa: PLW0603 - there is one such program in a process
-    before = {number: signal.getsignal(number) for number in _RESET}
+    before = {number: signal.getsignal(number) for number in signals.CHANGEABLE}
     signals.keep_to_ourselves()
     for number in _DEADLY:
         if before[number] is signal.SIG_DFL:

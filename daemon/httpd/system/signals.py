@@ -29,6 +29,7 @@ _MEANT = _FAULTS | {
                                        "SIGTERM", "SIGINT", "SIGQUIT")
 }  # fmt: skip
 _FIXED = {signal.SIGKILL, signal.SIGSTOP}
+CHANGEABLE = sorted(signal.valid_signals() - _FIXED)  # all whose action is a process' own business
 CONTROL = ("QUIT", "INT", "TERM", "HUP", "USR1", "USR2", "TTIN", "TTOU")  # what a master takes; the most urgent first
 
 

@@ -22,12 +22,13 @@ from typing import Any
 
 from httpd.protocol import grammar
 from httpd.protocol.head import parse, parse_loose
-from httpd.protocol.messages import FieldList, FileBody
+from httpd.protocol.messages import FieldList, FileBody, Request
 from httpd.protocol.receiver import Phase
 from httpd.server.exchange import Exchange
 from httpd.server.writer import ResponseWriter
 from httpd.system.poller import ERR, HUP, IN, OUT
 from httpd.worker.connection import Connection
+from httpd.worker.exchange import RefusingMount
 
 NEVER = float("inf")
 _ROOM = 256 * 1024  # bytes that may still be queued when a handler's thread goes on
@@ -146,12 +147,16 @@ class AnsweringConnection(Connection):
                 f"{mount.noun} sent no answer: 500", mount=mount.key, request=exchange.line
             )
         request = self._general().record.request
-        status = exchange.fault or 500
-        reply = self._context.responder.refuse(mount, status, head_only=exchange.command == "HEAD")
-        if exchange.name:
-            reply.fields = [*reply.fields, (b"X-Request-Id", exchange.name.encode())]
-        if self._send_reply(request, reply):
+        assert request is not None
+        if self._refuse_for(request, mount, exchange.fault or 500, exchange.name):
             self._ready_for_next()
+
+    def _refuse_for(self, request: Request, mount: RefusingMount, status: int, name: str = "") -> bool:
+        """Answer in the place of a mount; True as `_serve`.  `name`: what the error log calls the request."""
+        reply = self._context.responder.refuse(mount, status, head_only=request.method == b"HEAD")
+        if name:
+            reply.fields = [*reply.fields, (b"X-Request-Id", name.encode())]
+        return self._send_reply(request, reply)
 
     def _complete(self, exchange: Exchange) -> None:
         """All is sent: log it, and go on or end."""

@@ -105,7 +105,6 @@ class Scripts:
     def begin(self, run: ScriptRun) -> None:
         """Have a script run."""
         self.active.add(run)
-        run.output.begin()
         self._fresh.append(run.output)
         if self._next_look == _NEVER:
             self._next_look = self.context.now + _TICK
@@ -307,9 +306,7 @@ class Scripts:
         """Deadlines, and output that has waited for long enough."""
         while self._fresh and now >= self._fresh[0].read_at:
             self._fresh.popleft().attend()
-        held: list[Held] = []
-        if self.held:
-            held, self.held = self.held, held
+        held, self.held = self.held, []
         for one in held:
             if one.holds:
                 if now >= one.hold_until:

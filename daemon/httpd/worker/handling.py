@@ -138,10 +138,6 @@ class HandlingConnection(AnsweringConnection):
         self._hand_over(self._exchange_for(request, mount), mount)
         return False
 
-    def _refuse_for(self, request: Request, mount: CallMount, status: int) -> bool:
-        reply = self._context.responder.refuse(mount, status, head_only=request.method == b"HEAD")
-        return self._send_reply(request, reply)
-
     def _exchange_for(self, request: Request, mount: CallMount) -> Exchange:
         if request.path in (b"", b"*"):
             target = request.target

@@ -265,13 +265,13 @@ class Pool:
         queue, finished, clock = self.queue, self.finished, time.monotonic
         while True:
             if len(self._threads) - len(self._idle) > self.size + self._released:  # a leader was relieved
-                if self._is_surplus(me):
+                if self._may_leave(me):
                     return
                 self._lie_down(me)
             try:
                 job = queue.popleft()
             except IndexError:
-                if len(self._threads) > self.size + self._released and self._is_surplus(me):
+                if len(self._threads) > self.size + self._released and self._may_leave(me):
                     return
                 self._sleep(me)
                 continue
@@ -284,8 +284,8 @@ class Pool:
             if not queue or clock() - began > _STUCK:
                 self.bell.ring()
 
-    def _is_surplus(self, me: Worker) -> bool:
-        """Whether this thread, of which there are too many, is to end.  The main thread must not: others will."""
+    def _may_leave(self, me: Worker) -> bool:
+        """One of too many: take this thread off the list, if it may end.  The main thread must not: others will."""
         if me.thread is threading.main_thread():
             return False
         self._threads.remove(me)

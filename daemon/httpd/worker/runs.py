@@ -79,8 +79,9 @@ class ScriptRun:
     # What its spawner says
 
     def queued(self) -> None:
-        self.state = State.QUEUED
-        self.deadline = self.scripts.context.now + self.mount.mount.timeout
+        if self.state is not State.QUEUED:
+            self.state = State.QUEUED
+            self.deadline = self.scripts.context.now + self.mount.mount.timeout
 
     def started(self, pid: int) -> None:
         self.pid = pid
@@ -99,7 +100,7 @@ class ScriptRun:
             self._begin_to_run()
         self._ended = how
         self._linger_until = self.scripts.context.now + _LINGER
-        if self._answer.begun and not self._stopped and how.startswith("killed"):
+        if self._answer.begun and not self._stopped and not how.startswith("exit status"):
             self.scripts.context.errors.warning("script has ended behind the beginning of its answer",
                                                 script=self.found.file, pid=pid, ended=how)  # fmt: skip
         if self._answer.sink is None:
@@ -269,7 +270,7 @@ class ScriptRun:
     def _expire(self) -> None:
         self.deadline = _NEVER
         if self.state is State.QUEUED:
-            self.fail(503, "it waited for its turn for longer than timeout")
+            self.fail(503, "it waited for its turn, or for its warm interpreter, for longer than timeout")
         elif self.state in (State.WAITING, State.ASKED):
             self.scripts.silent(self)
             self.fail(503, "the launcher does not answer" if self.door is None else "its spawner does not answer")

@@ -43,13 +43,9 @@ class ScriptOutput:
         self._fd, self.child_fd = os.pipe()
         os.set_blocking(self._fd, False)
         self.paused = False
-        self.read_at = 0.0  # when to read on, if its end is not closed by then; monotonic seconds
+        self.read_at = context.now + _WAIT  # when to read on, if its end is not closed by then; monotonic seconds
         self._mask = END
         context.watch(self._fd, END, 0, self.read)
-
-    def begin(self) -> None:
-        """The script is about to be started."""
-        self.read_at = self._context.now + _WAIT
 
     @property
     def open(self) -> bool:

@@ -129,15 +129,12 @@ class ScriptingConnection(HandlingConnection):
 
     def _local_address(self) -> tuple[str, int]:
         """Ours.  Raises OSError."""
-        family = {2: socket.AF_INET, 4: socket.AF_INET6}.get(len(self._peer) if isinstance(self._peer, tuple) else 0)
-        if family is None:
-            self._address = "", 0
-            return self._address
-        asked = socket.socket(family, socket.SOCK_STREAM, 0, fileno=self._fd)
+        asked = socket.socket(fileno=self._fd)
         try:
-            self._address = asked.getsockname()[0], self._port
+            name = asked.getsockname()
         finally:
             asked.detach()
+        self._address = (name[0], self._port) if isinstance(name, tuple) else ("", 0)
         return self._address
 
     def _stdin(self, request: Request, scripts: Scripts) -> tuple[int, int | None]:
@@ -177,9 +174,7 @@ class ScriptingConnection(HandlingConnection):
             f"script failed: more than {_REDIRECTS} local redirects in a row", mount=exchange.mount.key,
             request=self._general().record.original, status=502, id=name, target=target,
         )  # fmt: skip
-        reply = self._context.responder.refuse(exchange.mount, 502, head_only=request.method == b"HEAD")
-        reply.fields = [*reply.fields, (b"X-Request-Id", name.encode())]
-        return self._send_reply(request, reply)
+        return self._refuse_for(request, exchange.mount, 502, name)
 
 
 class _Redirected(Request):

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import tomli
 
-from httpd.cgi.lookup import Elsewhere, Found, Lookup, interpreter_of
+from httpd.cgi.lookup import Elsewhere, Found, Lookup
 from httpd.config import schema
 
 CORPUS = Path(__file__).parents[2] / "corpus" / "cgi" / "lookup.toml"
@@ -132,4 +132,4 @@ def test_a_folder_that_this_process_may_not_enter(tmp_path: Path) -> None:
 )  # fmt: skip
 def test_interpreters(name: bytes, program: str) -> None:
     mount = schema.Cgi("/", "", schema.Settings(), "/srv", interpreters={".php": "/bin/php"})
-    assert interpreter_of(mount, name) == Lookup(mount).interpreter(name) == program
+    assert mount.interpreter(os.fsdecode(name)) == program

@@ -92,7 +92,6 @@ def world() -> Iterator[World]:
 
 
 def test_what_is_over_within_a_moment_is_taken_as_a_whole(world: World) -> None:
-    world.output.begin()
     for piece in (b"one ", b"two"):
         world.write(piece)
         assert world.turn() == 0
@@ -112,7 +111,6 @@ def test_who_writes_nothing(world: World) -> None:
 
 
 def test_behind_that_moment_output_is_read_as_it_comes(world: World) -> None:
-    world.output.begin()
     assert world.output.read_at == pytest.approx(100.003)
     world.write(b"one")
     assert world.turn() == 0
