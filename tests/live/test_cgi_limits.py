@@ -24,6 +24,7 @@ _SOFT = 777  # open files, at the server's start
 _SCRIPTS = SCRIPTS | {
     "files": f"{HEAD}; exec ls -l /proc/self/fd",
     "status": f"{HEAD}; exec cat /proc/self/status",
+    "stat": f"{HEAD}; exec cat /proc/self/stat",
     "environment": f"{HEAD}; exec env",
     "identity": f"{HEAD}; id -u; id -g; id -G; umask; ulimit -Sn",
     "ulimits": f"{HEAD}; ulimit -t; ulimit -v; ulimit -Sn; ulimit -Hn",
@@ -101,6 +102,15 @@ def test_signals_are_at_their_defaults(talk: Open, server: Daemon, mount: str) -
     assert int(fields["SigBlk"], 16) == 0
     ours = re.findall(r"^CapEff:\s*(\S+)", Path("/proc/self/status").read_text(), re.MULTILINE)[0]
     assert int(fields["CapEff"], 16) == (0 if os.geteuid() == 0 else int(ours, 16))
+
+
+@_BOTH
+def test_its_session_is_not_the_server_s(talk: Open, server: Daemon, mount: str) -> None:
+    """So it has no terminal, wherever the server was started; its group is its own."""
+    pid, parent, group, session, terminal = re.findall(r"-?[0-9]+", talk().ask(f"/{mount}/stat").text)[:5]
+    assert pid == group
+    assert session == parent != str(os.getsid(server.pid))
+    assert terminal == "0"
 
 
 @_BOTH

@@ -82,8 +82,8 @@ class Names:
 
     def judge(self, environment: Mapping[bytes, bytes], words: Sequence[bytes]) -> None:
         """Raises Refused for what no request has: a worker that was taken over may want LD_PRELOAD."""
-        strange = environment.keys() - self._good
-        if strange:
+        if not environment.keys() <= self._good:
+            strange = environment.keys() - self._good
             bad = [name for name in strange if not meta.allowed(name)]
             if bad:
                 raise Refused(500, f"a worker would have set variables that are none of a request: {bad[:3]}")

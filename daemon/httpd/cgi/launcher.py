@@ -297,6 +297,7 @@ def _become_spawner(team: Team, channel: socket.socket, environ: Mapping[bytes, 
         who = "" if wanted.identity is None else f" as {wanted.identity.user}"
         set_title(f"httpd: spawner {mount.path}{who}")
         close_all_but((channel.fileno(), team.slots.fd, team.places.fd))
+        os.setsid()  # scripts are in it: they have no terminal
         os.umask(os.umask(0o077) | 0o022)
         if wanted.identity is not None:
             privileges.drop(wanted.identity, no_new_privs=False)

@@ -5,7 +5,9 @@ Rules:
 - It gets three descriptors and no others: all that Python opens is closed on exec, and what was inherited the caller
   has closed long before.
 - Signals: all at their defaults, none blocked; a Python parent ignores SIGPIPE, which a script must not.
-- It leads a session and a process group of its own, by which all that it starts can be ended.
+- It leads a process group of its own, by which all that it starts can be ended.  The session is that of the process
+  that starts it, which has no terminal: one for each script costs the kernel a scheduling group (sched_autogroup), made
+  and torn down, a twentieth of a short run; and then a crowd of scripts would have as many shares of the processor.
 - Without limits it is made by posix_spawn (vfork: no copy of the page tables); limits have to be set between fork and
   exec, which takes a full fork.
 - The process that starts others has no threads and a current folder that is nobody's business, so it may change it.
@@ -69,7 +71,7 @@ def start(launch: Launch, limits: ScriptLimits | None = None, nofile: Nofile | N
 def _spawn(launch: Launch) -> int:
     actions = [(os.POSIX_SPAWN_DUP2, fd, number) for number, fd in enumerate(launch.descriptors)]
     return os.posix_spawn(
-        launch.file, launch.arguments, launch.environment, file_actions=actions, setsid=True, setsigmask=(),
+        launch.file, launch.arguments, launch.environment, file_actions=actions, setpgroup=0, setsigmask=(),
         setsigdef=CHANGEABLE,
     )  # fmt: skip
 
@@ -97,7 +99,7 @@ def _fork(launch: Launch, limits: ScriptLimits, nofile: Nofile | None) -> int:
 def _become(launch: Launch, limits: ScriptLimits, nofile: Nofile | None, failure: int) -> NoReturn:
     """In the child: be the program, or tell the parent why not."""
     try:
-        os.setsid()
+        os.setpgid(0, 0)
         for number in CHANGEABLE:
             signal.signal(number, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_SETMASK, ())

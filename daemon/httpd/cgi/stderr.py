@@ -94,6 +94,11 @@ class Stderr:
         return _cut(data[:end], most)
 
     @property
+    def within_line(self) -> bool:
+        """Whether the last line has no end yet."""
+        return bool(self._rest)
+
+    @property
     def last_words(self) -> str:
         """The end of all that was written."""
         return self.tail.decode("utf-8", "backslashreplace").strip()

@@ -269,7 +269,7 @@ def _run(start: Interpreter, server: _Server) -> None:
     """Serve; in a child, run the script."""
     message, fds, kept = server.serve()
     try:
-        os.setsid()
+        os.setpgid(0, 0)
         _, script, words, kinds, folder, environment = message
         start.become(fds, kinds, folder, marshal.loads(environment), server.settings)
         file = os.fsdecode(script)

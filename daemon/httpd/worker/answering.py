@@ -20,9 +20,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from httpd.protocol import grammar
 from httpd.protocol.head import parse, parse_loose
-from httpd.protocol.messages import FieldList, FileBody, Request
+from httpd.protocol.messages import FileBody, Request
 from httpd.protocol.receiver import Phase
 from httpd.server.exchange import Exchange
 from httpd.server.writer import ResponseWriter
@@ -327,16 +326,11 @@ class AnsweringConnection(Connection):
         unsent = 0 if complete else writer.queued
         record.status = writer.status or (101 if exchange.taken_over else _LEFT)
         record.sent, record.wire = max(0, writer.sent - unsent), writer.taken
-        record.response_fields = fields_of(writer.head)
+        record.response = writer.head
         record.keepalive = not self._close
         if log.needs_clock:
             record.duration = time.monotonic() - record.started
         log.add(record, self._context.wall)
-
-
-def fields_of(head: bytes) -> FieldList:
-    """The fields of a response head."""
-    return grammar.FIELD.findall(head, head.find(b"\r\n") + 2)
 
 
 def discard(writer: ResponseWriter) -> None:

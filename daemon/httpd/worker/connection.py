@@ -220,7 +220,7 @@ class Connection(Peer):
     def _note(self, status: int, body: int, size: int, fields: FieldList, log: AccessLog | None) -> None:
         """Note an answer of `size` bytes, `body` of them behind its head, that is about to be sent."""
         record = self._general().record
-        record.status, record.sent, record.wire, record.response_fields = status, body, size, fields
+        record.status, record.sent, record.wire, record.response = status, body, size, fields
         self._log = log
         self._phase = Phase.ANSWER
         self._since = 0.0

@@ -245,13 +245,19 @@ class Scripts:
             for run in runs:
                 run.orphaned()
         elif received is not None:
-            self._heed(door, received[0])
+            message, _ = received
+            if isinstance(message, Several):
+                for end in message.ends:
+                    self._end(door, end)
+            else:
+                self._heed(door, message)
+
+    def _end(self, door: Spawning, end: Ended) -> None:
+        run = door.runs.get(end.number)
+        if run is not None:
+            run.ended(end.pid, end.how)
 
     def _heed(self, door: Spawning, message: Message) -> None:
-        if isinstance(message, Several):
-            for end in message.ends:
-                self._heed(door, end)
-            return
         run = door.runs.get(getattr(message, "number", 0))
         match message:
             case Leaving():
@@ -265,8 +271,8 @@ class Scripts:
                 run.queued()
             case Declined() if run is not None:
                 run.declined(message.status, message.reason)
-            case Ended() if run is not None:
-                run.ended(message.pid, message.how)
+            case Ended():
+                self._end(door, message)
 
     def silent(self, run: ScriptRun) -> None:
         """A spawner, or the launcher, has not said a word about a run."""
@@ -294,7 +300,9 @@ class Scripts:
 
     def tend(self, now: float) -> float:
         """Seconds until `look` has something to do."""
-        due = min([self._next_look, *[one.hold_until for one in self.held]])
+        due = self._next_look
+        if self.held:
+            due = min(due, *[one.hold_until for one in self.held])
         fresh = self._fresh
         while fresh and not fresh[0].waits:
             fresh.popleft()

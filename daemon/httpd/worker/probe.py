@@ -21,6 +21,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 from urllib.parse import quote, urlsplit
 
+from httpd.cgi import meta
 from httpd.cgi.lookup import Elsewhere, Found
 from httpd.config.schema import Address
 from httpd.content import paths
@@ -28,13 +29,13 @@ from httpd.content.sites import SiteTable
 from httpd.protocol.head import parse_loose
 from httpd.protocol.messages import FileBody, HeadLimits, ProtocolError, Request
 from httpd.system.pairs import MAX_MESSAGE
-from httpd.worker.answering import fields_of
 from httpd.worker.doors import Scripts
 from httpd.worker.exchange import Mount
+from httpd.worker.record import fields_of
 from httpd.worker.run_faces import State
 from httpd.worker.runs import ScriptRun
 from httpd.worker.script_mount import ScriptMount
-from httpd.worker.scripting import ScriptExchange, environment_for
+from httpd.worker.scripting import ScriptExchange, facts_for
 
 _BODY = 8 * 1024  # bytes of an answer that are shown
 _FIELDS = 100
@@ -86,7 +87,9 @@ class Probe:
         exchange = self._exchange = ScriptExchange(self._scripts, mount, request)
         exchange.owner, exchange.keep_alive = self, False
         known = length if b"content-length" in request.fields else None
-        environment, words = environment_for(request, mount, found, known, (b"127.0.0.1", 0), ("127.0.0.1", port))
+        facts = facts_for(mount, found, (b"127.0.0.1", 0), ("127.0.0.1", port))
+        facts.length = known
+        environment, words = meta.variables(request, facts), meta.words(request.method, request.query)
         stdin = body if length else self._scripts.null
         self._run = exchange.run = _ProbeRun(self._scripts, mount, found, exchange, environment, words, stdin)
         self._run.on_over = self._run.on_look = self.look

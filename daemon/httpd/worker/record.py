@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from httpd.protocol import grammar
 from httpd.protocol.messages import FieldList, Fields, Request
 
 _NOTHING: Fields = {}
@@ -21,7 +22,7 @@ class Record:
     Without a parsed head `request` is None and `request_line` what came instead."""
 
     __slots__ = (
-        "client", "duration", "fields", "keepalive", "original", "port", "request", "request_line", "response_fields",
+        "client", "duration", "fields", "keepalive", "original", "port", "request", "request_line", "response",
         "sent", "site", "started", "status", "user", "wire",
     )  # fmt: skip
 
@@ -40,7 +41,7 @@ class Record:
         self.started = 0.0  # monotonic seconds
         self.duration = 0.0
         self.keepalive = False
-        self.response_fields: FieldList = ()
+        self.response: FieldList | bytes = ()  # the fields of the answer, or its head that nobody has taken apart
 
     def begin(self, request: Request | None, line: bytes, now: float) -> None:
         """A new exchange; `line` is the request line, or what came instead."""
@@ -51,8 +52,12 @@ class Record:
 
     def end(self) -> None:
         """Let go of the exchange: an idle connection keeps nothing of its last request."""
-        self.request, self.request_line, self.fields, self.response_fields = None, b"", _NOTHING, ()
+        self.request, self.request_line, self.fields, self.response = None, b"", _NOTHING, ()
         self.original = b""
+
+    @property
+    def response_fields(self) -> FieldList:
+        return fields_of(self.response) if isinstance(self.response, bytes) else self.response
 
     @property
     def vhost(self) -> bytes:
@@ -73,3 +78,8 @@ class Record:
     @property
     def host(self) -> bytes:
         return self.fields.get(b"host", b"")
+
+
+def fields_of(head: bytes) -> FieldList:
+    """The fields of a response head."""
+    return grammar.FIELD.findall(head, head.find(b"\r\n") + 2)

@@ -92,10 +92,13 @@ class ScriptStderr:
             data = os.read(self._fd, _READ)
         except BlockingIOError:
             return 0
-        self._take(data or b"\n")  # the last line needs no end
-        if not data:
-            self.close()
-        return len(data)
+        if data:
+            self._take(data)
+            return len(data)
+        if self._text.within_line:
+            self._take(b"\n")  # the last line needs no end
+        self.close()
+        return 0
 
     def _take(self, data: bytes) -> None:
         scripts, mount = self._run.scripts, self._run.mount

@@ -34,21 +34,17 @@ _REDIRECTS = 10  # local ones for one request
 _NOT_PASSED_ON = (b"content-length", b"content-type", b"transfer-encoding", b"expect")
 
 
-def environment_for(
-    request: Request, mount: ScriptMount, found: Found, length: int | None, client: tuple[bytes, int],
-    address: tuple[str, int],
-) -> tuple[dict[bytes, bytes], list[bytes]]:  # fmt: skip
-    """The meta-variables and the command line of a run; `client` and `address`, ours, are addresses with ports."""
+def facts_for(mount: ScriptMount, found: Found, client: tuple[bytes, int], address: tuple[str, int]) -> meta.Facts:
+    """What all requests of a connection for one script share; `client` and `address`, ours, are addresses and ports."""
     script = mount.mount
     name = f"[{address[0]}]" if ":" in address[0] else address[0]
-    facts = meta.Facts(
+    return meta.Facts(
         found.name, found.info, found.file, os.fsencode(script.document_root),
         context_prefix=mount.prefix, context_root=os.fsencode(script.folder),
         remote_addr=client[0], remote_port=client[1],
         server_addr=address[0].encode(), server_name=name.encode(), server_port=address[1], software=_SOFTWARE,
-        length=length, authorization=script.pass_authorization,
+        authorization=script.pass_authorization,
     )  # fmt: skip
-    return meta.variables(request, facts), meta.words(request.method, request.query)
 
 
 class ScriptExchange(Exchange):
@@ -74,13 +70,14 @@ class ScriptExchange(Exchange):
 class ScriptingConnection(HandlingConnection):
     """The way to a script."""
 
-    __slots__ = ("_address", "_found")
+    __slots__ = ("_facts", "_facts_of", "_found")
 
     _found: Found | None
+    _facts: meta.Facts  # what is known of its script
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
-        self._address: tuple[str, int] | None = None  # ours, once it was asked for
+        self._facts_of: Found | None = None  # the script that was asked for last
 
     def _handler_for(self, request: Request) -> CallMount | None:
         mount = super()._handler_for(request)
@@ -108,10 +105,12 @@ class ScriptingConnection(HandlingConnection):
         exchange = ScriptExchange(scripts, mount, request)
         stdin = scripts.null
         try:
-            stdin, length = self._stdin(request, scripts)
-            address = self._address or self._local_address()
-            client = (self._client, self._peer[1] if len(self._peer) > 1 else 0)
-            environment, words = environment_for(request, mount, found, length, client, address)
+            if self._facts_of is not found:
+                client = (self._client, self._peer[1] if len(self._peer) > 1 else 0)
+                self._facts = facts_for(mount, found, client, self._local_address())
+                self._facts_of = found
+            stdin, self._facts.length = self._stdin(request, scripts)
+            environment, words = meta.variables(request, self._facts), meta.words(request.method, request.query)
             run = ScriptRun(scripts, mount, found, exchange, environment, words, stdin)
         except OSError as error:
             if stdin != scripts.null:
@@ -134,8 +133,7 @@ class ScriptingConnection(HandlingConnection):
             name = asked.getsockname()
         finally:
             asked.detach()
-        self._address = (name[0], self._port) if isinstance(name, tuple) else ("", 0)
-        return self._address
+        return (name[0], self._port) if isinstance(name, tuple) else ("", 0)
 
     def _stdin(self, request: Request, scripts: Scripts) -> tuple[int, int | None]:
         """What the script reads its body from, and the body's length; None: it has none."""

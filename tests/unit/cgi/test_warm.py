@@ -183,7 +183,7 @@ def executed(command: tuple[str, ...], script: Path, *words: str | bytes, stdin:
              environment: dict[str, str] = ENVIRONMENT, folder: Path | None = None) -> Result:  # fmt: skip
     done = subprocess.run(
         [*command, script, *words], input=stdin, capture_output=True, env=environment, cwd=folder or script.parent,
-        start_new_session=True, timeout=LIMIT, check=False,
+        process_group=0, timeout=LIMIT, check=False,
     )  # fmt: skip
     return done.stdout, done.stderr, done.returncode
 
@@ -263,7 +263,7 @@ print(sys.excepthook is sys.__excepthook__, sys.meta_path, sys.path_hooks[0], sy
 print(os.getcwd(), list(os.environ.items()) == list(os.environ.copy().items()), ascii(dict(os.environ)))
 print(list(os.environ), os.environ is os.environ, flush=True)
 mask = os.umask(0)
-print(mask, os.getpgid(0) == os.getpid() == os.getsid(0), os.getuid(), os.getgid(), os.getgroups())
+print(mask, os.getpgid(0) == os.getpid() != os.getsid(0), os.getuid(), os.getgid(), os.getgroups())
 print([(number, signal.getsignal(number)) for number in signal.valid_signals()], signal.pthread_sigmask(signal.SIG_BLOCK, ()))
 for line in open("/proc/self/status"):
     if line.startswith(("SigB", "SigI", "SigC", "SigP", "Shd")):
