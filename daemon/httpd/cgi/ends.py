@@ -78,7 +78,7 @@ class Ends:
         """Do what is due."""
         if now >= self._look_at:
             self.collect()
-        while self._young and now >= self._young[0].started + _YOUNG:
+        while self._young and (self._young[0].over or now >= self._young[0].started + _YOUNG):
             job = self._young.popleft()
             if not job.over:
                 self._host.announce(job)
