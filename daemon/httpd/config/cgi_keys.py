@@ -80,7 +80,8 @@ CGI = Table(
                 "^[A-Za-z_][A-Za-z0-9_]*$",
             ),
             "{}",
-            "Variables added to their environment, in the place of the server's own where they have the same name.",
+            "Variables added to their environment, in the place of the server's own where they have the same name. "
+            "At most 64 KiB together.",
         ),
         Key(
             "pass_env",

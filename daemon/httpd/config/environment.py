@@ -23,7 +23,7 @@ from httpd.config import schema
 from httpd.config.build import DEFAULT_ACCESS_LOG
 from httpd.config.errors import ConfigError
 from httpd.config.load import Loaded
-from httpd.config.reach import file_obstacle, folder_obstacle, open_to_all, program_obstacle
+from httpd.config.reach import file_obstacle, folder_obstacle, not_trusted, program_obstacle
 
 # What a worker has open besides connections: listeners, pipes, logs, the epoll descriptor, files being sent.
 RESERVED_DESCRIPTORS = 64
@@ -53,24 +53,27 @@ def check_environment(loaded: Loaded, *, who: str) -> list[ConfigError]:
     return found.problems
 
 
-def check_scripts(loaded: Loaded, keys: Collection[str], *, who: str) -> list[ConfigError]:
-    """Whether this process, which is `who`, whom scripts run as, reaches the scripts of the mounts `keys`."""
+def check_scripts(loaded: Loaded, keys: Collection[str], *, who: str, switched: bool = False) -> list[ConfigError]:
+    """Whether this process, which is `who`, whom scripts run as, reaches the scripts of the mounts `keys`.
+
+    `switched`: it became that user.
+    """
     found = _Findings(loaded)
     for vhost in loaded.config.vhosts:
         for mount in vhost.mounts:
             if isinstance(mount, schema.Cgi) and mount.key in keys:
-                _check_script_paths(mount, found, who)
+                _check_script_paths(mount, found, who, switched=switched)
     return found.problems
 
 
-def _check_script_paths(mount: schema.Cgi, found: _Findings, who: str) -> None:
+def _check_script_paths(mount: schema.Cgi, found: _Findings, who: str, *, switched: bool) -> None:
     if mount.root:
         found.add(f"{mount.key}.root", *folder_obstacle(mount.root, who))
-        found.add(f"{mount.key}.root", *open_to_all(mount.root))
+        found.add(f"{mount.key}.root", *not_trusted(mount.root, switched=switched))
     programs = {f'{mount.key}.interpreters."{name}"': program for name, program in mount.interpreters.items()}
     if mount.script:
         key = f"{mount.key}.script"
-        found.add(key, *open_to_all(mount.script))
+        found.add(key, *not_trusted(mount.script, switched=switched))
         if mount.interpreter(mount.script):
             found.add(key, *file_obstacle(mount.script, who))
         else:

@@ -58,16 +58,25 @@ def program_obstacle(path: str, who: str) -> tuple[str, str]:
     return "", ""
 
 
-def open_to_all(path: str) -> tuple[str, str]:
-    """Why nothing in the folder `path`, or the script of that name, would be run: (message, hint)."""
+def not_trusted(path: str, *, switched: bool) -> tuple[str, str]:
+    """Why nothing in the folder `path`, or the script of that name, would be run by this process: (message, hint).
+
+    `switched`: it became another user for scripts, see `cgi.checks`.
+    """
     try:
-        mode = os.stat(path).st_mode
+        found = os.stat(path)
     except OSError:
         return "", ""
+    mode = found.st_mode
     if mode & stat.S_IWOTH:
         return f"everybody may write to {path!r}, so no script would be run", f"chmod o-w {path}"
     if stat.S_ISREG(mode) and mode & (stat.S_ISUID | stat.S_ISGID):
         return f"{path!r} is setuid or setgid, so it would not be run", f"chmod ug-s {path}, and say `user`"
+    if switched and mode & stat.S_IWGRP:
+        return f"the group of {path!r} may write to it, so no script would be run", f"chmod g-w {path}"
+    if switched and found.st_uid not in (0, os.geteuid()):
+        whose = f"{path!r} belongs to uid {found.st_uid}, neither to root nor to uid {os.geteuid()}"
+        return f"{whose}, so no script would be run", f"chown root {path}, or say `user`"
     return "", ""
 
 

@@ -204,7 +204,7 @@ def _script_problems(loaded: Loaded, users: dict[str, privileges.Identity]) -> l
     for identity in dict.fromkeys(users.values()):
         keys = {key for key, user in users.items() if user == identity}
         problems += _as_user(identity, lambda keys=keys, who=identity.user: [  # type: ignore[misc]  # bound at once
-            str(problem) for problem in check_scripts(loaded, keys, who=who)
+            str(problem) for problem in check_scripts(loaded, keys, who=who, switched=True)
         ])  # fmt: skip
     return problems
 

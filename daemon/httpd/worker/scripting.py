@@ -133,7 +133,7 @@ class ScriptingConnection(HandlingConnection):
             name = asked.getsockname()
         finally:
             asked.detach()
-        return (name[0], self._port) if isinstance(name, tuple) else ("", 0)
+        return (name[0], self._port) if isinstance(name, tuple) else ("", 80)
 
     def _stdin(self, request: Request, scripts: Scripts) -> tuple[int, int | None]:
         """What the script reads its body from, and the body's length; None: it has none."""

@@ -205,12 +205,14 @@ def ask(write: Callable[..., str], open_folder: Path, as_user: Callable[[Callabl
         user_name: str) -> Callable[[str], list[str]]:  # fmt: skip
     """What the scripts' user says of a mount; TOP stands for a folder that it may enter."""
 
-    def messages(keys: str) -> list[str]:
+    def messages(keys: str, *, switched: bool = False) -> list[str]:
         path = write(mount(keys.replace("TOP", str(open_folder))))
         loaded = load(path, euid=0, environ={})
 
         def look() -> list[str]:
-            return [str(problem) for problem in check_scripts(loaded, {"vhost[0].cgi[0]"}, who=user_name)]
+            return [str(problem) for problem in check_scripts(
+                loaded, {"vhost[0].cgi[0]"}, who=user_name, switched=switched
+            )]  # fmt: skip
 
         here = f"{os.path.dirname(path)}/"
         return [line.replace(here, "").replace(str(open_folder), "TOP") for line in as_user(look)]
@@ -271,6 +273,30 @@ def test_what_would_never_be_run(ask: Callable[[str], list[str]], open_folder: P
     (open_folder / "one").chmod(0o4755)
     (message,) = ask('script = "TOP/one"')
     assert message.startswith(f"{place}.script: 'TOP/one' is setuid or setgid, so it would not be run; chmod ug-s")
+
+
+def test_what_another_user_could_have_changed(ask: Callable[..., list[str]], open_folder: Path) -> None:
+    place = "httpd.toml:5: vhost[0].cgi[0]"
+    (open_folder / "cgi").mkdir()
+    for name, key in (("cgi", "root"), ("cgi/one", "script")):
+        (open_folder / "cgi/one").write_text("")
+        (open_folder / name).chmod(0o775)
+        assert ask(f'{key} = "TOP/{name}"') == []
+        assert ask(f'{key} = "TOP/{name}"', switched=True) == [
+            f"{place}.{key}: the group of 'TOP/{name}' may write to it, so no script would be run; chmod g-w TOP/{name}"
+        ]
+        (open_folder / name).chmod(0o755)
+        assert ask(f'{key} = "TOP/{name}"', switched=True) == []
+
+
+@needs_root
+def test_what_belongs_to_another_user(ask: Callable[..., list[str]], open_folder: Path) -> None:
+    (open_folder / "cgi").mkdir(mode=0o755)
+    os.chown(open_folder / "cgi", 12345, -1)
+    assert ask('root = "TOP/cgi"') == []
+    (message,) = ask('root = "TOP/cgi"', switched=True)
+    assert "'TOP/cgi' belongs to uid 12345, neither to root nor to uid " in message
+    assert message.endswith(", so no script would be run; chown root TOP/cgi, or say `user`")
 
 
 def test_more_variables_than_a_program_can_be_given(bad: Callable[..., list[str]]) -> None:
