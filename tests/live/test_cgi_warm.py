@@ -16,6 +16,7 @@ from live.handlers.talk import Open, entries
 
 _PYTHON = shutil.which("python3", path="/usr/bin:/usr/local/bin") or ""
 _ANSWER = "print('Content-Type: text/plain\\n')\nprint('answered')\n"
+_GOES_ON = "import sys, time\nsys.stdout.flush()\ntime.sleep(1000)\n"
 pytestmark = pytest.mark.skipif(not _PYTHON, reason="there is no Python that every user may run")
 
 
@@ -24,10 +25,12 @@ def server(daemon: Daemon) -> Daemon:
     return daemon
 
 
-def _start(daemon: Daemon, place: Place, *, modules: str = "", interpreter: str = _PYTHON) -> Daemon:
-    install(place, {"a.py": f"#!{interpreter}\n{_ANSWER}", "b.sh": "printf 'Content-Type: a/b\\n\\nb'"})
+def _start(daemon: Daemon, place: Place, *, modules: str = "", interpreter: str = _PYTHON, more: str = "") -> Daemon:
+    line = f"#!{interpreter}\n"
+    texts = {"a.py": f"{line}{_ANSWER}", "long.py": f"{line}{_ANSWER}{_GOES_ON}"}
+    install(place, {**texts, "b.sh": "printf 'Content-Type: a/b\\n\\nb'"})
     place.write("www/a", b"a")
-    lines = f"warm_python = true\nwarm_modules = [{modules}]\nenv = {{ PYTHONPATH = '{place.path}/modules' }}"
+    lines = f"warm_python = true\nwarm_modules = [{modules}]\nenv = {{ PYTHONPATH = '{place.path}/modules' }}\n{more}"
     daemon.configure(
         f'[[vhost]]\nroot = "www"\n[[vhost.cgi]]\npath = "/s"\nroot = "cgi"\n{lines}\n', "workers = 1"
     )
@@ -63,13 +66,40 @@ def test_why_it_did_not_get_ready_is_told(daemon: Daemon, place: Place, talk: Op
     assert talk().ask("/s/b.sh").text == "b"
 
 
+def _interpreter(daemon: Daemon) -> int:
+    (spawner,) = titled(daemon, "httpd: spawner")
+    (warm,) = (int(pid) for pid in Path(f"/proc/{spawner}/task/{spawner}/children").read_text().split())
+    return warm
+
+
+def test_who_waits_for_one_that_hangs_is_answered_in_time(daemon: Daemon, place: Place, talk: Open) -> None:
+    daemon.expect("script failed: it waited for its turn, or for its warm interpreter, for longer than timeout")
+    _start(daemon, place, more='timeout = "1s"')
+    client = talk()
+    assert client.ask("/s/a.py").text == "answered\n"
+    os.kill(_interpreter(daemon), signal.SIGSTOP)
+    assert client.ask("/s/a.py").status == 503
+    assert talk().ask("/s/b.sh").text == "b"
+
+
+def test_answers_of_one_that_is_killed_are_told_of(daemon: Daemon, place: Place, talk: Open) -> None:
+    daemon.expect("script has ended behind the beginning of its answer")
+    _start(daemon, place)
+    client = talk()
+    client.send(b"GET /s/long.py HTTP/1.1\r\nHost: a\r\n\r\n")
+    client.upto(b"answered")
+    os.kill(_interpreter(daemon), signal.SIGKILL)
+    (entry,) = entries(daemon, "script has ended behind the beginning")
+    assert "its warm interpreter" in entry
+    assert talk().ask("/s/a.py").text == "answered\n"
+
+
 def test_one_that_hangs_is_replaced(daemon: Daemon, place: Place, talk: Open) -> None:
     daemon.expect("script failed: its warm interpreter .* did not answer")
     _start(daemon, place)
     client = talk()
     assert client.ask("/s/a.py").text == "answered\n"
-    (spawner,) = titled(daemon, "httpd: spawner")
-    (warm,) = (int(pid) for pid in Path(f"/proc/{spawner}/task/{spawner}/children").read_text().split())
+    warm = _interpreter(daemon)
     os.kill(warm, signal.SIGSTOP)
     client.sock.settimeout(warming._HUNG + 20)
     assert client.ask("/s/a.py").status == 500
