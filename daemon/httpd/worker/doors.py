@@ -15,10 +15,10 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import heapq
 import itertools
 import os
 import socket
+from collections import deque
 from collections.abc import Callable
 from typing import Any
 
@@ -73,7 +73,7 @@ class Scripts:
         self.null = os.open(os.devnull, os.O_RDONLY)
         self.active: set[ScriptRun] = set()
         self.held: list[Held] = []  # what waits for a moment: answers, for their end or for more
-        self._fresh: list[tuple[float, int, ScriptOutput]] = []  # a heap of those not read yet, by when they will be
+        self._fresh: deque[ScriptOutput] = deque()  # that are not read yet
         self._tell_master = tell_master
         self._doors: dict[str, Spawning] = {}
         self._waiting: dict[str, list[ScriptRun]] = {}  # for a door, by mount
@@ -105,7 +105,7 @@ class Scripts:
     def begin(self, run: ScriptRun) -> None:
         """Have a script run."""
         self.active.add(run)
-        heapq.heappush(self._fresh, (run.output.read_at, id(run.output), run.output))
+        self._fresh.append(run.output)
         if self._next_look == _NEVER:
             self._next_look = self.context.now + _TICK
         door = self._doors.get(run.mount.key)
@@ -304,16 +304,16 @@ class Scripts:
         if self.held:
             due = min(due, *[one.hold_until for one in self.held])
         fresh = self._fresh
-        while fresh and not fresh[0][2].waits:
-            heapq.heappop(fresh)
+        while fresh and not fresh[0].waits:
+            fresh.popleft()
         if fresh:
-            due = min(due, fresh[0][0])
+            due = min(due, fresh[0].read_at)
         return _NEVER if due == _NEVER else max(0.0, due - now)
 
     def look(self, now: float) -> None:
         """Deadlines, and output that has waited for long enough."""
-        while self._fresh and now >= self._fresh[0][0]:
-            heapq.heappop(self._fresh)[2].attend()
+        while self._fresh and now >= self._fresh[0].read_at:
+            self._fresh.popleft().attend()
         held, self.held = self.held, []
         for one in held:
             if one.holds:

@@ -59,7 +59,7 @@ class ScriptRun:
         self._given_up = False  # its process goes on, but no answer is to be expected
         self._stdin = Progress(stdin if stdin != scripts.null else -1)
         try:
-            self.output = ScriptOutput(scripts.context, self, mount.patience)
+            self.output = ScriptOutput(scripts.context, self)
             self.stderr = ScriptStderr(self)
         except OSError:  # out of descriptors: all of these are to be given back
             self._stdin.close()

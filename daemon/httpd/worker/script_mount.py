@@ -23,7 +23,6 @@ from httpd.logs.access_log import AccessLog
 from httpd.logs.errors import ErrorLog
 from httpd.protocol.messages import Request, Response
 from httpd.worker.calls import CallMount
-from httpd.worker.script_output import Patience
 
 RETRY_AFTER = b"2"  # seconds
 _KEPT = 1.0  # seconds
@@ -44,7 +43,6 @@ class ScriptMount(CallMount):
         self.plain = False
         self.mount = mount
         self.allowance = Allowance()
-        self.patience = Patience()
         self._known: dict[bytes, tuple[Found, float]] = {}  # by path as sent, and until when
         self.files = self._files(log) if self.lookup.mixed else None
 

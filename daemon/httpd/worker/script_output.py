@@ -2,10 +2,9 @@
 
 Rules:
 
-- Most scripts write little and are over within a moment.  So for that long nothing is read, and the poller tells only
-  when the script's end is closed; then all is there, for one read.  How long is what a mount's last script has taught
-  (`Patience`); one that writes more than a pipe holds waits that long, once.  Where a poller can't tell an end without
-  its output, output is read as it comes.
+- Most scripts write little and are over within a moment.  So for `_WAIT` seconds nothing is read, and the poller tells
+  only when the script's end is closed; then all is there, for one read.  A script that writes more than a pipe holds
+  waits that long, once; where a poller can't tell an end without its output, output is read as it comes.
 - While the client has to take some of the answer first, nothing is read.
 """
 
@@ -20,22 +19,7 @@ from httpd.worker.context import Context
 _READ = 64 * 1024  # bytes of one read; what a pipe holds
 _TURN = 256 * 1024  # bytes that are taken in one round
 _MOST = 1024 * 1024  # bytes that a pipe can be made to hold, by default
-_WAIT = 0.003, 0.025  # seconds, at least and at most
-
-
-class Patience:
-    """How long the output of a mount's scripts is left alone: a little longer than the last took, if it was short."""
-
-    __slots__ = ("seconds",)
-
-    def __init__(self) -> None:
-        self.seconds = _WAIT[0]
-
-    def learn(self, seconds: float, size: int) -> None:
-        """The output of a run, of `size` bytes, is over after so many seconds."""
-        least, most = _WAIT
-        short = seconds <= most and size < _READ
-        self.seconds = min(most, max(least, 1.5 * seconds)) if short else least
+_WAIT = 0.003  # seconds
 
 
 class Taker(Protocol):
@@ -51,18 +35,15 @@ class Taker(Protocol):
 class ScriptOutput:
     """Of one run; `child_fd` is the script's end."""
 
-    __slots__ = ("_began", "_context", "_fd", "_mask", "_patience", "_size", "_taker", "child_fd", "paused", "read_at")
+    __slots__ = ("_context", "_fd", "_mask", "_taker", "child_fd", "paused", "read_at")
 
-    def __init__(self, context: Context, taker: Taker, patience: Patience) -> None:
+    def __init__(self, context: Context, taker: Taker) -> None:
         self._context = context
         self._taker = taker
-        self._patience = patience
-        self._began = context.now
-        self._size = 0
         self._fd, self.child_fd = os.pipe()
         os.set_blocking(self._fd, False)
         self.paused = False
-        self.read_at = context.now + patience.seconds  # if its end is not closed by then; monotonic
+        self.read_at = context.now + _WAIT  # when to read on, if its end is not closed by then; monotonic seconds
         self._mask = END
         context.watch(self._fd, END, 0, self.read)
 
@@ -92,12 +73,10 @@ class ScriptOutput:
                 break
             if data:
                 taken += len(data)
-                self._size += len(data)
                 if not self._taker.take(data):
                     return
             if not data or (mask & HUP and len(data) < _READ):  # nobody is left who could write more
                 self.close()
-                self._patience.learn(self._context.now - self._began, self._size)
                 self._taker.output_ended()
                 return
         if taken:

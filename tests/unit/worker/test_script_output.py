@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from httpd.system.poller import make_poller
-from httpd.worker.script_output import Patience, ScriptOutput
+from httpd.worker.script_output import ScriptOutput
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="elsewhere output is read as it comes")
 
@@ -30,8 +30,7 @@ class World:
         self.wants = True
         self.pause_behind = MOST * 10  # bytes
         context: Any = self
-        self.patience = Patience()
-        self.output = ScriptOutput(context, self, self.patience)
+        self.output = ScriptOutput(context, self)
         self.child = self.output.child_fd
 
     def watch(self, fd: int, mask: int, before: int, handler: Callable[[int], None]) -> None:
@@ -137,23 +136,6 @@ def test_no_byte_is_lost_where_its_end_is_closed(world: World, size: int) -> Non
     assert world.turn() == 1
     assert world.got == data[:size]
     assert world.said == ["ended"]
-
-
-@pytest.mark.parametrize(
-    ("seconds", "size", "expected"),
-    [(0.0, 10, 0.003), (0.01, 10, 0.015), (0.02, READ - 1, 0.025), (0.026, 10, 0.003), (0.01, READ, 0.003)],
-)
-def test_the_next_is_given_as_long_as_this_one_took(
-    world: World, seconds: float, size: int, expected: float
-) -> None:
-    """Where that was short: who streams, or writes more than a pipe holds, is not to wait for nothing."""
-    world.patience.learn(0.012, 10)
-    assert world.patience.seconds == pytest.approx(0.018)
-    world.now += seconds
-    world.write(b"x" * size)
-    world.end()
-    world.turn()
-    assert world.patience.seconds == pytest.approx(expected)
 
 
 # How much at once
