@@ -23,7 +23,7 @@ from httpd.system import children
 
 _LOOK = 0.01  # seconds
 _YOUNG = 0.02  # seconds behind which a worker is told that a script runs
-FEW = 16  # slots, below which the end of a run is news at once
+_FEW = 16  # slots
 _NEVER = float("inf")
 
 
@@ -44,7 +44,7 @@ class Ends:
 
     def __init__(self, host: Host, slots: int) -> None:
         self._host = host
-        self._prompt = slots < FEW
+        self._prompt = slots < _FEW
         self._young: deque[Job] = deque()
         self._unwatched: set[Job] = set()
         self._look_at = _NEVER

@@ -4,10 +4,10 @@ Run by the script's own interpreter, whichever Python 3 that is, as text behind 
 httpd is imported here, and the user need not be able to read httpd's files.  Descriptor 3 is the text, 4 a SEQPACKET
 socket to the spawner, 5, if it is there, what stderr is once all modules are loaded.
 
-    spawner -> here    JSON: {"modules", "cpu", "memory", "files", "hold" (seconds to keep news for more)}; then of
-                       marshal, version 2, and with three descriptors: (number, script, words, their kinds, folder,
-                       environment in turn marshalled), or (number, signal)
-    here -> spawner    JSON: {"ready": files of all modules} or {"failed": why not}; then one or more lines of words:
+    spawner -> here    JSON: {"modules", "cpu", "memory", "files"}; then of marshal, version 2, and with three
+                       descriptors: (number, script, words, their kinds, folder, environment in turn marshalled), or
+                       (number, signal)
+    here -> spawner    JSON: {"ready": files of all modules} or {"failed": why not}; then words:
                        pid NUMBER PID, errno NUMBER ERRNO, status NUMBER STATUS
 
 Rules:
@@ -108,8 +108,6 @@ class _Server:
         self.running: dict[int, tuple[int, int, _Code]] = {}  # by pidfd: number, pid, and its code
         self.stopping: set[int] = set()  # pids
         self.codes: dict[bytes, _Code] = {}
-        self.news: list[bytes] = []  # that the spawner has not been told yet
-        self.tell_by = 0.0  # when it is to be, monotonic seconds
         self.settings: Any = json.loads(self.door.recv(1 << 20) or "null")
         for name in self.settings["modules"] if self.settings else ():
             try:
@@ -128,18 +126,11 @@ class _Server:
         with contextlib.suppress(OSError):  # nobody is there any more: the door will say so too
             self.door.send(message)
 
-    def report(self, news: bytes, *, now: bool = False) -> None:
-        """Tell of a script: in a moment, where nobody waits for it, as there may be more."""
-        if now or not self.news:
-            self.tell_by = 0.0 if now else time.monotonic() + self.settings["hold"]
-        self.news.append(news)
-
     def serve(self) -> tuple[Any, list[int], Any]:
         """Fork for every request; returns in a child, with what is to be run, its descriptors and its code."""
         listening = bool(self.settings)
-        while listening or self.running or self.news:
-            wait = max(0.0, self.tell_by - time.monotonic()) * 1000 if self.news else None
-            for fd, _ in self.poller.poll(wait):
+        while listening or self.running:
+            for fd, _ in self.poller.poll():
                 if fd == _DOOR:
                     message, fds = self.receive()
                     if not message:
@@ -151,9 +142,6 @@ class _Server:
                         return message, fds, code
                 else:
                     self.reap(fd)
-            if self.news and time.monotonic() >= self.tell_by:
-                self.tell(b"\n".join(self.news))
-                self.news.clear()
         os._exit(0)
 
     def receive(self) -> tuple[Any, Any]:
@@ -189,11 +177,11 @@ class _Server:
                 os.kill(pid, signal.SIGKILL)
                 os.waitpid(pid, 0)
             code.forget()
-            self.report(b"errno %d %d" % (number, error.errno or 0))
+            self.tell(b"errno %d %d" % (number, error.errno or 0))
         else:
             self.poller.register(pidfd, select.POLLIN)
             self.pids[number], self.running[pidfd] = pid, (number, pid, code)
-            self.report(b"pid %d %d" % (number, pid))
+            self.tell(b"pid %d %d" % (number, pid))
         for fd in fds:
             os.close(fd)
         return None
@@ -211,14 +199,13 @@ class _Server:
         number, pid, code = self.running.pop(pidfd)
         self.poller.unregister(pidfd)
         os.close(pidfd)
-        stopped = pid in self.stopping
-        if stopped:
+        if pid in self.stopping:
             self.stopping.discard(pid)
             with contextlib.suppress(OSError):
                 os.killpg(pid, signal.SIGKILL)
         status = os.waitpid(pid, 0)[1]
         del self.pids[number]
-        self.report(b"status %d %d" % (number, status), now=stopped)
+        self.tell(b"status %d %d" % (number, status))
         if code.store >= 0:
             code.take()
 

@@ -29,7 +29,6 @@ from collections.abc import Callable, Mapping
 from importlib import resources
 from typing import Any, Protocol
 
-from httpd.cgi.ends import FEW
 from httpd.cgi.process import Launch
 from httpd.cgi.pythons import command_of
 from httpd.config import schema
@@ -46,7 +45,6 @@ _COMMON = (
 # Before its user can't read it any more.
 _SOURCE = b"\0".join(resources.files("httpd.cgi").joinpath(name).read_bytes() for name in ("warm_script.py", "warm.py"))
 _LOOK_SECONDS = 1.0
-_HOLD = 0.005  # seconds that it keeps the news of a script for more of it
 _LATE = 1.0  # seconds without an answer behind which whoever waits is told
 _HUNG = 10.0  # ... behind which it is killed
 _HANGS_AT_START = 60.0  # ... of one that gets ready
@@ -140,7 +138,7 @@ class Interpreter:
             host.watch(self._pidfd, self._reap)
         limits = mount.limits
         settings = {"modules": [*_COMMON, *mount.warm_modules], "cpu": math.ceil(limits.cpu), "memory": limits.memory,
-                    "files": limits.files, "hold": 0.0 if mount.concurrency < FEW else _HOLD}  # fmt: skip
+                    "files": limits.files}  # fmt: skip
         self._send(json.dumps(settings).encode())
         self._door.setblocking(False)
         host.watch(self._door.fileno(), self._on_door)
@@ -264,9 +262,8 @@ class Interpreter:
         if data.startswith(b"{"):
             self._on_first(json.loads(data))
         else:
-            for line in data.split(b"\n"):
-                what, number, value = line.split()
-                self._on_news(what, int(number), int(value))
+            what, number, value = data.split()
+            self._on_news(what, int(number), int(value))
 
     def _on_first(self, message: dict[str, Any]) -> None:
         self._failure = message.get("failed", "")

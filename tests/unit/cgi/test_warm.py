@@ -98,9 +98,8 @@ class Warm:
     """The spawner's side."""
 
     def __init__(self, *command: str, environment: dict[str, str] = ENVIRONMENT, modules: tuple[str, ...] = MODULES,
-                 **limits: float) -> None:  # fmt: skip
+                 **limits: int) -> None:  # fmt: skip
         self.command = command
-        self.news: list[str] = []
         self.environment = environment
         self.runs: dict[int, Run] = {}
         for name in os.listdir("/proc/self/fd"):  # as in the spawner, nothing is inherited
@@ -123,7 +122,7 @@ class Warm:
         for fd in (source, null, stderr, *high):
             os.close(fd)
         theirs.close()
-        self.door.send(json.dumps({"modules": modules, "cpu": 0, "memory": 0, "files": 0, "hold": 0, **limits}).encode())
+        self.door.send(json.dumps({"modules": modules, "cpu": 0, "memory": 0, "files": 0, **limits}).encode())
         first = self.door.recv(1 << 20)
         self.first = json.loads(first) if first else None
 
@@ -132,9 +131,7 @@ class Warm:
         self.door.sendmsg([marshal.dumps(message, 2)], extra)
 
     def receive(self) -> tuple[str, int, int]:
-        if not self.news:
-            self.news = self.door.recv(1 << 20).decode().split("\n")
-        what, number, value = self.news.pop(0).split()
+        what, number, value = self.door.recv(1 << 20).decode().split()
         return what, int(number), int(value)
 
     def start(self, script: Path, *words: str | bytes, folder: Path | None = None, environment: Any = None) -> Run:
@@ -587,18 +584,6 @@ def test_limits(started: Callable[..., Warm], tmp_path: Path) -> None:
     assert warm.run(script) == (b"7 8\n1073741824 1073741824\n99 99\n", b"", 0)
     hard = started(cpu=7, files=1 << 40).run(script)  # not above what there is
     assert hard[1:] == (b"", 0)
-
-
-def test_news_is_told_together(started: Callable[..., Warm], tmp_path: Path) -> None:
-    warm = started(hold=2 * LIMIT)
-    short = warm.start(write(tmp_path, "print('over')", "short.py"))
-    assert pump({}, [short.stdout]) == [b"over\n"]
-    waits = warm.start(write(tmp_path, "import time\nprint('up', flush=True)\ntime.sleep(1000)", "waits.py"))
-    assert pump({}, [waits.stdout], lambda output: output == [b"up\n"]) == [b"up\n"]
-    warm.send(waits.number, int(signal.SIGTERM))  # of what is told to stop, the end is told at once
-    assert warm.wait(waits) == -signal.SIGTERM
-    assert warm.news == []
-    assert short.status == 0
 
 
 def test_the_limit_of_time_ends_it(started: Callable[..., Warm], tmp_path: Path) -> None:
