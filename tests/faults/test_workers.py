@@ -67,17 +67,17 @@ def test_a_worker_that_computes_for_ever_ends_at_the_documented_time(site: Place
     daemon.configure(_SITE)
     daemon.start(environ=faults.environ)
     assert daemon.stderr is not None
-    with Load(daemon.port, {"/a": b"the a"}, clients=10, rate=50, patience=2 * _MINUTE) as load:
-        with faults.on("spin"), Client(("127.0.0.1", daemon.port)) as client:
-            client.send(request("/large"))
-            eventually(faults.begun, "a worker spins")
-            began = time.monotonic()
-            (spinning,) = (pid for pid in daemon.workers() if _has(pid, client))
-            # What it had taken before it began to spin gets no answer from it.
-            load.forgive(client_ports_of(spinning))
-            daemon.stderr.wait(f"aborting worker worker={spinning}", seconds=2 * _MINUTE)
-            seconds = time.monotonic() - began
-            daemon.stderr.wait("^\t.*sender.py")  # it is killed by then: when the fault is over it would go on
+    load = Load(daemon.port, {"/a": b"the a"}, clients=10, rate=50, patience=2 * _MINUTE)
+    with load, faults.on("spin"), Client(("127.0.0.1", daemon.port)) as client:
+        client.send(request("/large"))
+        eventually(faults.begun, "a worker spins")
+        began = time.monotonic()
+        (spinning,) = (pid for pid in daemon.workers() if _has(pid, client))
+        # What it had taken before it began to spin gets no answer from it.
+        load.forgive(client_ports_of(spinning))
+        daemon.stderr.wait(f"aborting worker worker={spinning}", seconds=2 * _MINUTE)
+        seconds = time.monotonic() - began
+        daemon.stderr.wait("^\t.*sender.py")  # it is killed by then: when the fault is over it would go on
     assert 30 <= seconds <= 50, seconds
     assert not load.report.lost, load.report
 

@@ -15,8 +15,10 @@ from live.daemon import Daemon, Place, eventually
 from live.handlers.talk import Open, entries, shut_and_read
 
 _LAST = f"echo last words >&2; {MARK}"
+_LEAVES = "exec perl -e 'setpgrp(0, getppid) or die; sleep 1000'"  # the group that it leads, for its parent's
 _WAIT = 'until [ -e "$MARKS/$QUERY_STRING" ]; do sleep 0.02; done'
 _SCRIPTS = SCRIPTS | {
+    "leaves": f"{MARK}; {_LEAVES}",
     "escapes": f"setsid sh -c '{MARK}; exec sleep 1000' & {HEAD}; echo answer; {_WAIT}",
     "silent": _LAST,
     "exits": f"{_LAST}; exit 3",
@@ -66,6 +68,14 @@ def test_who_ignores_term_is_killed_with_all_its_group(talk: Open, server: Daemo
     _failed(server, "/quick/stubborn?f1", r"it neither wrote nor read for timeout \(0\.3 s\)")
     gone([pid_of(shared_place, "f1")])
     assert client.ask("/quick/plain").text == "plain\n"
+
+
+@pytest.mark.skipif(shutil.which("perl") is None, reason="there is no perl")
+def test_who_has_left_its_group_is_ended(talk: Open, server: Daemon, shared_place: Place) -> None:
+    server.expect("script failed: it neither wrote nor read")
+    assert talk().ask("/quick/leaves?left").status == 504
+    pid = pid_of(shared_place, "left")
+    gone([pid])
 
 
 def test_who_obeys_term_has_its_chance(talk: Open, server: Daemon, shared_place: Place) -> None:

@@ -94,9 +94,10 @@ class Names:
 
 
 def signal_group(pid: int, number: int) -> None:
-    """Send a signal to all of a run; nothing of it may be left."""
-    with contextlib.suppress(ProcessLookupError, PermissionError):  # PermissionError: it runs a setuid program
-        os.killpg(pid, number)
+    """Send a signal to all of a run, whose process was not collected: its group, and itself, where it has left that."""
+    for send_to in (os.killpg, os.kill):
+        with contextlib.suppress(ProcessLookupError, PermissionError):  # PermissionError: it runs a setuid program
+            send_to(pid, number)
 
 
 def base_environment(mount: schema.Cgi, environ: Mapping[bytes, bytes]) -> dict[bytes, bytes]:

@@ -190,10 +190,9 @@ class _Server:
         pid = self.pids.get(number, 0)
         if pid:
             self.stopping.add(pid)
-            try:
-                os.killpg(pid, what)
-            except ProcessLookupError:  # it has just been forked, and has no group yet
-                os.kill(pid, what)
+            for send_to in (os.killpg, os.kill):  # it may have no group yet, or have left it
+                with contextlib.suppress(OSError):
+                    send_to(pid, what)
 
     def reap(self, pidfd: int) -> None:
         number, pid, code = self.running.pop(pidfd)

@@ -29,6 +29,7 @@ from collections.abc import Callable, Mapping
 from importlib import resources
 from typing import Any, Protocol
 
+from httpd.cgi.jobs import signal_group
 from httpd.cgi.process import Launch
 from httpd.cgi.pythons import command_of
 from httpd.config import schema
@@ -301,11 +302,10 @@ class Interpreter:
         for job in jobs:
             self._over(job)
             if job.pid:
-                with contextlib.suppress(OSError):
-                    os.killpg(job.pid, signal.SIGKILL)
+                signal_group(job.pid, signal.SIGKILL)
                 self._host.ended(job, reason)
             else:
-                self._host.decline(job, 500, reason)
+                self._host.decline(job, 503 if self._ready else 500, reason)  # the next one may serve it
 
     def _close(self) -> None:
         if self._door.fileno() >= 0:

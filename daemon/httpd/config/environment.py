@@ -73,7 +73,8 @@ def _check_script_paths(mount: schema.Cgi, found: _Findings, who: str, *, switch
     programs = {f'{mount.key}.interpreters."{name}"': program for name, program in mount.interpreters.items()}
     if mount.script:
         key = f"{mount.key}.script"
-        found.add(key, *not_trusted(mount.script, switched=switched))
+        for path in (mount.folder, mount.script) if os.path.isfile(mount.script) else ():
+            found.add(key, *not_trusted(path, switched=switched))
         if mount.interpreter(mount.script):
             found.add(key, *file_obstacle(mount.script, who))
         else:

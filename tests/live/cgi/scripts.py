@@ -120,7 +120,8 @@ def launcher(server: Daemon, other_than: int = 0) -> int:
     """The launcher; `other_than`: wait for one that is not this."""
 
     def look() -> list[int]:
-        return [pid for pid in titled(server, "httpd: launcher") if pid != other_than]
+        found = [pid for pid in titled(server, "httpd: launcher") if pid != other_than]
+        return found if len(found) == 1 else []  # a spawner has that title at its very beginning
 
     (pid,) = eventually(look, "a launcher")
     return pid

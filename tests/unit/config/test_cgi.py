@@ -287,6 +287,9 @@ def test_what_another_user_could_have_changed(ask: Callable[..., list[str]], ope
         ]
         (open_folder / name).chmod(0o755)
         assert ask(f'{key} = "TOP/{name}"', switched=True) == []
+    (open_folder / "cgi").chmod(0o775)
+    (message,) = ask('script = "TOP/cgi/one"', switched=True)
+    assert message.startswith(f"{place}.script: the group of 'TOP/cgi' may write to it")
 
 
 @needs_root
