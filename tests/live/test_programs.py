@@ -10,12 +10,14 @@ import re
 import xmlrpc.client
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
+import httpd.server
 from live.daemon import Daemon
 from live.handlers.talk import Talk
-from live.scripts.running import READ_FROM_TERMINAL, Script, needs, running
+from live.scripts.running import READ_FROM_TERMINAL, Script, needs, running, why_unreadable
 
 _CHATTER = (
     r"^ \* |WARNING: This is a development server|Press CTRL\+C to quit|Use a production WSGI server",  # werkzeug
@@ -339,6 +341,9 @@ _ITSELF = {
 
 @pytest.mark.parametrize("how", _ITSELF)
 def test_http_server_itself(script: Script, how: str) -> None:
+    unreadable = why_unreadable(Path(httpd.server.__file__).with_name("__main__.py"))
+    if how == "python -m" and unreadable:
+        pytest.skip(f"its file is read when workers have given up root: {unreadable}")
     script.write("index.html", "<p>start")
     script.write("serve.py", _ITSELF[how])
     daemon = script.start("serve.py")

@@ -72,8 +72,9 @@ def _nothing(number: int, frame: FrameType | None) -> None:
 
 def ignore(names: Iterable[str]) -> None:
     """Ignore the signals of these names."""
-    for name in names:
-        signal.signal(_number(name), signal.SIG_IGN)
+    with blocked_signals():  # one that comes in between finds no handler when its turn is, of which Python complains
+        for name in names:
+            signal.signal(_number(name), signal.SIG_IGN)
 
 
 @contextlib.contextmanager
@@ -132,6 +133,8 @@ class Wakeup:
         os.close(self._writer)
 
     def _note(self, number: int, _frame: FrameType | None) -> None:
+        if number in self._pending:
+            return  # and whoever did rings the bell: else each signal of a storm would go one call deeper
         self._pending.add(number)
         # The bell was rung before this ran, which is late when the main thread was busy: who heard it found nothing
         # then.

@@ -30,9 +30,9 @@ from httpd.worker.exchange import Mount
 from httpd.worker.imports import LoadError, extend_path
 
 _NEEDED = (
-    "httpd.server", "httpd.server.run_cgi", "httpd.system.tls", "httpd.worker.handlers", "httpd.worker.dispatch",
-    "httpd.worker.script", "runpy", "importlib.util", "pkgutil", "mimetypes", "shutil", "email.parser",
-    "encodings.idna", "json", "urllib.request",
+    "httpd.server", "httpd.server.command", "httpd.server.run_cgi", "httpd.system.tls", "httpd.worker.handlers",
+    "httpd.worker.dispatch", "httpd.worker.script", "runpy", "importlib.util", "pkgutil", "mimetypes", "shutil",
+    "email.parser", "encodings.idna", "json", "urllib.request",
 )  # fmt: skip
 
 MakeMount = Callable[[Any, AccessLog | None], Mount]

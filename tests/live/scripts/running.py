@@ -158,6 +158,15 @@ def why_not(module: str) -> str:
     return (done.stderr.strip().splitlines() or ["it failed"])[-1]
 
 
+@functools.cache
+def why_unreadable(path: Path) -> str:
+    """Why the workers' user can't read a file; "" where it can."""
+    if os.geteuid() != 0:
+        return ""
+    done = subprocess.run(["cat", path], user="nobody", extra_groups=[], check=False, capture_output=True, text=True)
+    return done.stderr.strip()
+
+
 def needs(module: str) -> pytest.MarkDecorator:
     """Skips where workers can't import a module, by its name or because their user may not read the library."""
     reason = why_not(module)
