@@ -13,10 +13,12 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from live.cgi.scripts import (
+    GATE,
     HEAD,
     MARK,
     SCRIPTS,
     alive,
+    gone,
     group,
     install,
     launcher,
@@ -29,6 +31,8 @@ from live.cgi.scripts import (
 )
 from live.daemon import Daemon, Place, eventually
 from live.handlers.talk import Talk
+
+_LEAVES = f"setsid sh -c '{MARK}; exec sleep 1000' > /dev/null 2>&1 & {HEAD}; echo left"
 
 
 @pytest.fixture
@@ -119,8 +123,7 @@ def test_a_stop_leaves_no_script(alone: Daemon, place: Place) -> None:
 
 @pytest.mark.skipif(shutil.which("setsid") is None, reason="there is no setsid")
 def test_what_a_script_has_left_behind_is_ended_with_the_server(alone: Daemon, place: Place) -> None:
-    text = f"setsid sh -c '{MARK}; exec sleep 1000' > /dev/null 2>&1 & {HEAD}; echo left"
-    write(place, "leaves", text)
+    write(place, "leaves", _LEAVES)
     with Talk(alone) as client:
         assert client.ask("/s/leaves?left").text == "left\n"
     pid = pid_of(place, "left")
@@ -128,6 +131,59 @@ def test_what_a_script_has_left_behind_is_ended_with_the_server(alone: Daemon, p
     alone.signal("TERM")
     assert alone.wait() == 0
     assert not alive(pid)
+
+
+@pytest.mark.skipif(shutil.which("setsid") is None, reason="there is no setsid")
+def test_what_is_left_behind_outlives_a_launcher_and_a_reload_and_not_the_server(alone: Daemon, place: Place) -> None:
+    """Whoever was left before the launcher was killed, and behind that by a script that it had started."""
+    alone.expect("the launcher of scripts has ended")
+    write(place, "leaves", _LEAVES)
+    write(place, "leaves_late", f"{MARK}; {GATE}; QUERY_STRING=$QUERY_STRING-left; {_LEAVES}")
+    with Talk(alone) as early, Talk(alone) as late:
+        assert early.ask("/s/leaves?early").text == "left\n"
+        late.send(b"GET /s/leaves_late?late HTTP/1.1\r\nHost: a\r\n\r\n")
+        pid_of(place, "late")
+        pid = launcher(alone)
+        os.kill(pid, signal.SIGKILL)
+        launcher(alone, other_than=pid)
+        open_gate(place, "late")
+        assert late.reply().text == "left\n"
+    pids = [pid_of(place, "early"), pid_of(place, "late-left")]
+    alone.reload()
+    with Talk(alone) as client:
+        assert client.ask("/s/plain").text == "plain\n"
+    assert all(map(alive, pids))
+    alone.signal("TERM")
+    assert alone.wait() == 0
+    gone(pids)
+
+
+def test_a_spawner_that_stands_still_does_not_hold_the_end(place: Place, daemon: Daemon) -> None:
+    """It can't tell that a script is over whose answer is: it is found out without another request."""
+    daemon.expect("the spawner of .* does not answer: killed", "the spawner of .* has ended")
+    install(place, SCRIPTS)
+    daemon.configure(f'[timeouts]\ndrain = "10m"\n[[vhost]]\n{mount(place, "/s")}')
+    daemon.start()
+    with Talk(daemon) as client:
+        client.send(b"GET /s/waits?still HTTP/1.1\r\nHost: a\r\n\r\n")
+        script = pid_of(place, "still")
+        for spawner in titled(daemon, "httpd: spawner"):
+            os.kill(spawner, signal.SIGSTOP)
+        open_gate(place, "still")
+        assert client.reply().text == "waited\n"
+    eventually(lambda: not alive(script), "the script is over")
+    daemon.signal("TERM")
+    assert daemon.wait() == 0
+
+
+def test_who_asks_again_at_once_is_not_one_too_many(place: Place, daemon: Daemon) -> None:
+    """The slot of a script is free a moment behind its answer."""
+    install(place, SCRIPTS)
+    one = "concurrency = 1\nqueue = 0"
+    daemon.configure(f'[[vhost]]\n{mount(place, "/s", one)}')
+    daemon.start()
+    with Talk(daemon) as client:
+        assert {client.ask("/s/plain").status for _ in range(500)} == {200}
 
 
 def test_a_reload_lets_scripts_finish(alone: Daemon, place: Place) -> None:

@@ -79,7 +79,7 @@ def _children(pid: int) -> list[int]:
 
 
 def test_who_waits_for_one_that_hangs_is_answered_in_time(daemon: Daemon, place: Place, talk: Open) -> None:
-    daemon.expect("script failed: it waited for its turn, or for its warm interpreter, for longer than timeout")
+    daemon.expect("script failed: it waited for its warm interpreter for longer than timeout")
     _start(daemon, place, more='timeout = "1s"')
     client = talk()
     assert client.ask("/s/a.py").text == "answered\n"
@@ -89,7 +89,7 @@ def test_who_waits_for_one_that_hangs_is_answered_in_time(daemon: Daemon, place:
 
 
 def test_answers_of_one_that_is_killed_are_told_of(daemon: Daemon, place: Place, talk: Open) -> None:
-    daemon.expect("script has ended behind the beginning of its answer")
+    daemon.expect("script has ended behind the beginning of its answer", "its warm interpreter .* has ended")
     _start(daemon, place)
     client = talk()
     client.send(b"GET /s/long.py HTTP/1.1\r\nHost: a\r\n\r\n")
@@ -101,7 +101,7 @@ def test_answers_of_one_that_is_killed_are_told_of(daemon: Daemon, place: Place,
 
 
 def test_one_that_hangs_is_replaced(daemon: Daemon, place: Place, talk: Open) -> None:
-    daemon.expect("script failed: its warm interpreter .* did not answer")
+    daemon.expect("script failed: its warm interpreter .* did not answer", "the spawner of .* did not answer")
     _start(daemon, place)
     client = talk()
     assert client.ask("/s/a.py").text == "answered\n"
@@ -111,4 +111,5 @@ def test_one_that_hangs_is_replaced(daemon: Daemon, place: Place, talk: Open) ->
     assert client.ask("/s/a.py").status == 503
     assert talk().ask("/s/b.sh").text == "b"
     assert client.ask("/s/a.py").text == "answered\n"
+    entries(daemon, r"\[error\] .*the spawner of vhost\[0\]\.cgi\[0\] .*: its warm interpreter '.*' has ended: ")
     eventually(lambda: not os.path.exists(f"/proc/{warm}"), "it is gone")

@@ -31,6 +31,7 @@ class Job:
     pidfd: int | None = None
     warm: Any = None  # the interpreter whose child it is
     kill_at: float = _NEVER
+    refuse_at: float = _NEVER  # of one that waits without a place in the queue
     stopping: bool = False
     started: float = 0.0  # monotonic seconds
     announced: bool = False  # its worker was told that it runs

@@ -10,7 +10,8 @@ Rules:
 - A worker gets a door to the mounts of its own generation and to nothing else; what else it says is noted.
 - Mounts that are the same in two generations share their spawner, so `concurrency` holds over a reload.
 - Without the master it ends with the last worker: spawners see that, and end their scripts.
-- Who has lost all parents among the scripts becomes a child of this process (a subreaper), and is ended with it.
+- Who has lost all parents among the scripts, and its spawner too (`cgi.strays`), becomes a child of this process (a
+  subreaper), and is ended with it.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ import time
 import traceback
 from collections.abc import Mapping
 
+from httpd.cgi.dying import GRACE
 from httpd.cgi.messages import (
     Admit,
     Ask,
@@ -39,15 +41,17 @@ from httpd.cgi.messages import (
     Receiver,
     Shut,
     ToLauncher,
+    ToMaster,
     send,
 )
-from httpd.cgi.spawner import GRACE, Spawner
+from httpd.cgi.spawner import Spawner
+from httpd.cgi.strays import Strays
 from httpd.cgi.teams import Record, Team, Worker
 from httpd.system import children, pairs, privileges, signals
 from httpd.system.descriptors import close_all_but
 from httpd.system.limits import raise_nofile, usable_cpus
 from httpd.system.pairs import EOF, BadMessage
-from httpd.system.reaping import become_subreaper, child_pids
+from httpd.system.reaping import become_subreaper, end_children
 from httpd.system.slots import SHARED, Slots
 from httpd.system.title import set_title
 from httpd.system.watching import Watching
@@ -70,6 +74,8 @@ class Launcher:
         self._nofile = nofile
         self._master = Receiver(master, ToLauncher)
         self._environ = environ
+        fd = children.watch(os.getppid())
+        self._parent = -1 if fd is None else fd
         self._watching = Watching(self._failed)
         self._tables: dict[int, dict[str, Mount]] = {}
         self._teams: list[Team] = []
@@ -89,7 +95,7 @@ class Launcher:
             self._look_at_silent(time.monotonic())
         for record in self._spawners:
             children.kill(record.pid, record.pidfd, signal.SIGKILL)
-        _end_children()
+        end_children()
 
     def _failed(self, error: Exception) -> None:
         """One message must not take the scripts of all from the others."""
@@ -226,13 +232,13 @@ class Launcher:
             with signals.blocked_signals():
                 pid = os.fork()
                 if pid == 0:
-                    _become_spawner(team, theirs, self._environ, self._nofile)
+                    _become_spawner(team, theirs, self._parent, self._environ, self._nofile)
         except OSError:
             ours.close()
             raise
         finally:
             theirs.close()
-        record = Record(team, pid, children.watch(pid), Receiver(ours, Pong))
+        record = Record(team, pid, children.watch(pid), Receiver(ours, ToMaster))
         self._spawners.append(record)
         self._watching.watch(ours.fileno(), lambda: self._on_spawner(record))
         return record
@@ -244,6 +250,11 @@ class Launcher:
                 self._watching.forget(record.receiver.sock.fileno())
             elif received is not None:
                 record.pinged = _NEVER
+                message, fds = received
+                for fd in fds:
+                    os.close(fd)
+                if isinstance(message, Note):
+                    self._note("error", f"{record.name}: {message.text}"[: 2 * _SHOWN])
 
     def _look_at_silent(self, now: float) -> None:
         for record in self._spawners:
@@ -270,23 +281,13 @@ class Launcher:
         children.reap_strangers({record.pid for record in self._spawners})
 
 
-def _end_children() -> None:
-    """What a child leaves behind becomes a child of this process only when that has ended: so round after round."""
-    known: set[int] = set()
-    while pids := set(child_pids()) - known:
-        for pid in pids:
-            known.add(pid)
-            with contextlib.suppress(ProcessLookupError, PermissionError, ChildProcessError):
-                os.kill(pid, signal.SIGKILL)
-                os.waitpid(pid, 0)
-
-
 def _same(one: Mount, other: Mount) -> bool:
     """Whether scripts of the one may be run by the spawner of the other."""
     return one.mount == other.mount and one.identity == other.identity
 
 
-def _become_spawner(team: Team, channel: socket.socket, environ: Mapping[bytes, bytes], nofile: int) -> None:
+def _become_spawner(team: Team, channel: socket.socket, master: int, environ: Mapping[bytes, bytes],
+                    nofile: int) -> None:  # fmt: skip
     """In the child: does not return."""
     code = 70
     gc.freeze()
@@ -296,13 +297,14 @@ def _become_spawner(team: Team, channel: socket.socket, environ: Mapping[bytes, 
         wanted, mount = team.mount, team.mount.mount
         who = "" if wanted.identity is None else f" as {wanted.identity.user}"
         set_title(f"httpd: spawner {mount.path}{who}")
-        close_all_but((channel.fileno(), team.slots.fd, team.places.fd))
+        close_all_but((channel.fileno(), master, team.slots.fd, team.places.fd))
         os.setsid()  # scripts are in it: they have no terminal
         os.umask(os.umask(0o077) | 0o022)
         if wanted.identity is not None:
             privileges.drop(wanted.identity, no_new_privs=False)
         switched = wanted.identity is not None
-        Spawner(mount, channel, environ, team.slots, team.places, nofile=nofile, switched=switched).run()
+        strays = Strays(master)
+        Spawner(mount, channel, environ, team.slots, team.places, strays, nofile=nofile, switched=switched).run()
         code = 0
     except privileges.PrivilegeError as error:
         sys.stderr.write(f"httpd: spawner of {team.mount.mount.key}: {error}\n")

@@ -1,7 +1,7 @@
 """What worker, launcher and spawners say to each other: MessagePack over pairs of unix sockets, one message a packet.
 
     worker -> launcher    Ask                          master -> launcher   Mount, Admit, Drop
-    launcher -> worker    Door (with a socket), Shut   launcher -> master   Note, Pong
+    launcher -> worker    Door (with a socket), Shut   launcher -> master   Note, Pong; from spawners, too
     worker -> spawner     Run (with three fds), Stop   spawner -> worker    Queued, Started, Declined, Ended, Several,
                                                                             Leaving
 
@@ -56,9 +56,10 @@ class Stop(Message, frozen=True, tag="stop"):
 
 
 class Queued(Message, frozen=True, tag="queued"):
-    """It has to wait for its turn."""
+    """It has to wait: for its turn, or until what is to run it is `ready`."""
 
     number: int
+    ready: bool = True
 
 
 class Started(Message, frozen=True, tag="started"):
@@ -152,7 +153,7 @@ class Note(Message, frozen=True, tag="note"):
 
 
 ToLauncher = Ask | Mount | Admit | Drop | Ping
-ToMaster = Note | Pong
+ToMaster = Note | Pong  # and what spawners say to the launcher
 ToWorker = Queued | Started | Declined | Ended | Several | Leaving | Door | Shut
 ToSpawner = Run | Stop | Ping | Admit
 

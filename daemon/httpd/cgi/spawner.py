@@ -19,21 +19,21 @@ from __future__ import annotations
 
 import os
 import resource
-import signal
 import socket
 import time
 import traceback
-from collections import deque
 from collections.abc import Mapping
 
-from httpd.cgi.checks import Examiner, Refused
+from httpd.cgi.checks import Refused
+from httpd.cgi.dying import GRACE, Dying
 from httpd.cgi.ends import Ends
-from httpd.cgi.jobs import Client, Job, Names, base_environment, signal_group
+from httpd.cgi.jobs import Client, Job, base_environment
 from httpd.cgi.messages import (
     Admit,
     Declined,
     Ended,
     Leaving,
+    Note,
     Ping,
     Pong,
     Queued,
@@ -44,7 +44,10 @@ from httpd.cgi.messages import (
     ToSpawner,
     send,
 )
+from httpd.cgi.preparing import Preparation
 from httpd.cgi.process import Launch, explain, start
+from httpd.cgi.strays import Strays
+from httpd.cgi.waiting import Waiting
 from httpd.cgi.warming import WarmInterpreters
 from httpd.config import schema
 from httpd.system.limits import raise_nofile
@@ -52,7 +55,6 @@ from httpd.system.pairs import EOF, BadMessage
 from httpd.system.slots import Slots
 from httpd.system.watching import Watching
 
-GRACE = 2.0  # seconds between TERM and KILL
 _FDS_PER_RUN = 4
 _SPARE_FDS = 256
 _LAST_ROUNDS = 5.0  # seconds that a spawner whose workers are gone waits for what it has killed
@@ -66,47 +68,50 @@ class Spawner:
     """One mount's."""
 
     def __init__(self, mount: schema.Cgi, launcher: socket.socket, environ: Mapping[bytes, bytes], slots: Slots,
-                 places: Slots, *, nofile: int, switched: bool) -> None:  # fmt: skip
+                 places: Slots, strays: Strays, *, nofile: int, switched: bool) -> None:  # fmt: skip
         """`environ` is what the server was started with, `nofile` the soft limit on open files that it had then;
         `slots` are for scripts that run, `places` for requests that wait; `switched`: this process became another
         user."""
         self._mount = mount
         self._slots = slots
-        self._places = places
         self._launcher = Receiver(launcher, ToSpawner)
         self._watching = Watching(self._failed)
         self.watch, self.forget = self._watching.watch, self._watching.forget
         self._clients: set[Client] = set()
-        self._waiting: deque[Job] = deque()
+        self._waiting = Waiting(places, mount.concurrency)
         self._running = 0
         self._nested = False
-        self._dying: set[Job] = set()
+        self._dying = Dying()
         self._ends = Ends(self, mount.concurrency)
         self._tell_at = _NEVER  # when to tell of short runs' ends
         self._leaving = False
         self._leave_by = _NEVER
-        self._examiner = Examiner(mount, os.geteuid(), switched=switched)
-        self._base = base_environment(mount, environ)
-        self._names = Names()
+        self._strays = strays
+        base = base_environment(mount, environ)
+        self._preparation = Preparation(mount, base, switched=switched)
         self._soft, self._hard = nofile, resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-        raise_nofile(_FDS_PER_RUN * (mount.concurrency + mount.queue) + _SPARE_FDS)
+        raise_nofile(_FDS_PER_RUN * (2 * mount.concurrency + mount.queue) + _SPARE_FDS)
         raised = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
         self._limit = None if self._soft == raised else (self._soft, raised, self._hard)
-        self._warm = WarmInterpreters(mount, self._base, self._soft, self) if mount.warm_python else None
+        self._warm = WarmInterpreters(mount, base, self._soft, self) if mount.warm_python else None
         self.watch(launcher.fileno(), self._on_launcher)
 
     def run(self) -> None:
         """Serve until nobody needs it any more."""
         while not self._over():
             due = self._warm.due if self._warm is not None else _NEVER
-            due = min([due, self._leave_by, self._tell_at, self._ends.due, *(job.kill_at for job in self._dying)])
+            due = min(due, self._leave_by, self._tell_at, self._ends.due, self._waiting.due, self._strays.due,
+                      self._dying.due)  # fmt: skip
             self._watching.round(due)
             now = time.monotonic()
-            if self._dying:
-                self._kill_late(now)
+            self._dying.look(now)
             self._ends.look(now)
+            if now >= self._waiting.due:
+                self._refuse_late(now)
             if self._warm is not None:
                 self._warm.look(now)
+            if now >= self._strays.due:
+                self._strays.look(now, self._children())
             if now >= self._tell_at:
                 self._tell_at = _NEVER
                 for client in self._clients:
@@ -123,8 +128,19 @@ class Spawner:
             return False
         if not self._clients and self._leave_by == _NEVER:
             self._leave_by = time.monotonic() + GRACE + _LAST_ROUNDS
+        now = time.monotonic()
         idle = not self._running and not self._waiting
-        return (idle and not self._clients) or time.monotonic() >= self._leave_by
+        if not (idle and not self._clients) and now < self._leave_by:
+            return False
+        if self._strays.detain(now, self._children()):
+            self._leave_by = self._strays.due
+            return False
+        return True
+
+    def _children(self) -> set[int]:
+        """Those that are no strays: runs and warm interpreters."""
+        jobs = (job for client in self._clients for job in client.jobs.values())
+        return {job.pid for job in (*jobs, *self._dying)} | (set() if self._warm is None else self._warm.pids)
 
     # What the launcher says
 
@@ -151,6 +167,8 @@ class Spawner:
     def _leave(self) -> None:
         self._leaving = True
         self.forget(self._launcher.sock.fileno())
+        if self._strays.signs >= 0:
+            self.watch(self._strays.signs, lambda: self.forget(self._strays.signs))
         for client in self._clients:
             client.tell(Leaving())
 
@@ -197,19 +215,30 @@ class Spawner:
         client.receiver.sock.close()
 
     def _take(self, job: Job) -> None:
-        mount = self._mount
+        job.client.jobs[job.run.number] = job
         if not self._waiting and self._take_slot():
-            job.client.jobs[job.run.number] = job
             self._start(job)
-        elif self._places.take():
-            job.client.jobs[job.run.number] = job
-            self._waiting.append(job)
+        elif self._waiting.add(job, time.monotonic()):
             job.client.tell(Queued(job.run.number))
             if len(self._waiting) == 1 and self._slots.fd >= 0:
                 self.watch(self._slots.fd, self._next)
         else:
-            job.close_fds()
-            job.client.tell(Declined(job.run.number, 503, f"{mount.concurrency} scripts run and {mount.queue} wait"))
+            self._refuse(job)
+
+    def _refuse(self, job: Job) -> None:
+        mount = self._mount
+        self._forget(job, 503, f"{mount.concurrency} scripts run and {mount.queue} wait")
+
+    def _refuse_late(self, now: float) -> None:
+        for job in self._waiting.late(now):
+            self._refuse(job)
+        self._look_at_queue()
+
+    def _forget(self, job: Job, status: int, reason: str) -> None:
+        """It never had a slot."""
+        job.close_fds()
+        job.client.jobs.pop(job.run.number, None)
+        job.client.tell(Declined(job.run.number, status, reason))
 
     def _take_slot(self) -> bool:
         if self._slots.take():
@@ -222,32 +251,23 @@ class Spawner:
     def _start(self, job: Job) -> None:
         """Start it; it has a slot."""
         self._running += 1
-        file = b""
         try:
-            launch = self._prepare(job)
-            file = launch.file
+            launch = self._preparation.launch(job)
+        except Refused as refused:
+            self.decline(job, refused.status, refused.reason)
+        else:
+            self.resume(job, launch)
+
+    def resume(self, job: Job, launch: Launch) -> None:
+        """Start what may run; once more, if what was to run it has ended before it did."""
+        try:
             if self._warm is not None and self._warm.start(job, launch):
                 return
             job.pid = start(launch, self._mount.limits, self._limit)
-        except Refused as refused:
-            self.decline(job, refused.status, refused.reason)
         except OSError as error:
-            self.decline(job, 500, explain(error, file))
+            self.decline(job, 500, explain(error, launch.file))
         else:
             self.started(job)
-
-    def _prepare(self, job: Job) -> Launch:
-        run = job.run
-        program = self._examiner.examine(run.relative, time.monotonic())
-        environment = run.environment
-        self._names.judge(environment, run.words)
-        environment[b"SCRIPT_FILENAME"] = program.script
-        environment.update(self._base)
-        words = () if len(program.arguments) > 1 else tuple(run.words)
-        script = program.script if len(program.arguments) > 1 else b""
-        stdin, stdout, stderr = job.fds
-        arguments = program.arguments + words
-        return Launch(program.file, arguments, environment, program.folder, stdin, stdout, stderr, script)
 
     def started(self, job: Job) -> None:
         """It runs, whoever started it."""
@@ -256,7 +276,11 @@ class Spawner:
 
     def delayed(self, job: Job) -> None:
         """It has a slot, and what is to run it is not ready."""
-        job.client.tell(Queued(job.run.number))
+        job.client.tell(Queued(job.run.number, ready=False))
+
+    def note(self, text: str) -> None:
+        """Something for the error log, which is not one request's."""
+        send(self._launcher.sock, Note("error", text[:_SHOWN]))
 
     def announce(self, job: Job) -> None:
         """It has run for a moment."""
@@ -274,6 +298,7 @@ class Spawner:
     def ended(self, job: Job, how: str) -> None:
         """A run is over, whoever started it."""
         job.over = True
+        self._strays.ran(time.monotonic())
         self._dying.discard(job)
         job.client.jobs.pop(job.run.number, None)
         job.client.ends.append(Ended(job.run.number, job.pid, how))
@@ -289,44 +314,27 @@ class Spawner:
         self._slots.give()
         if self._waiting and not self._nested:
             self._nested = True  # what is started may be declined at once
-            self._next()
-            self._nested = False
+            try:
+                self._next()
+            finally:
+                self._nested = False
 
     def _next(self) -> None:
         """Start what waits, as far as there are slots."""
         while self._waiting and self._slots.take():
-            job = self._waiting.popleft()
-            self._leave_queue()
+            job = self._waiting.next()
+            self._look_at_queue()
             self._start(job)
 
-    def _leave_queue(self) -> None:
-        self._places.give()
+    def _look_at_queue(self) -> None:
         if not self._waiting and self._slots.fd >= 0:
             self.forget(self._slots.fd)
 
     def _stop(self, job: Job) -> None:
         if not job.pid and job in self._waiting:
             self._waiting.remove(job)
-            self._leave_queue()
-            job.close_fds()
-            job.client.jobs.pop(job.run.number, None)
-            job.client.tell(Declined(job.run.number, 503, "it was told to forget it"))
+            self._look_at_queue()
+            self._forget(job, 503, "it was told to forget it")
         elif not job.stopping:
-            job.stopping = True
-            job.kill_at = time.monotonic() + GRACE
-            self._dying.add(job)
             self._ends.watch(job)
-            self.signal(job, signal.SIGTERM)
-
-    def signal(self, job: Job, number: int) -> None:
-        """To the whole group of a run."""
-        if job.warm is not None:
-            job.warm.signal(job, number)
-        elif job.pid:
-            signal_group(job.pid, number)
-
-    def _kill_late(self, now: float) -> None:
-        for job in list(self._dying):
-            if now >= job.kill_at:
-                job.kill_at = now + GRACE
-                self.signal(job, signal.SIGKILL)
+            self._dying.add(job, time.monotonic())

@@ -1,5 +1,8 @@
 """The spawner's side of warm interpreters (`warm_python`): what they run, whether they answer and are up to date.
 
+    run --> waits until it is ready, or answers again --> handed over --(pid)--> runs --(status)--> over
+              +--> it ends: another one is started
+
 Rules:
 
 - There is one for each interpreter with its options (`cgi.pythons`).
@@ -7,35 +10,30 @@ Rules:
 - When the interpreter or a module that it has loaded changes on disk, it is let go when its scripts have ended, and
   another is started; this is looked at once in `_LOOK_SECONDS`.
 - A script whose interpreter can't be warmed up is answered by 500 and the reason in the log, not run in another way.
-- An interpreter that does not answer is killed, and with it what it runs: nobody else could tell how that ends.
+- An interpreter that does not answer gets nothing more.  It is killed at last, and with it what it runs: nobody else
+  could tell how that ends.  What it was not given is run by its successor.
 """
 
 from __future__ import annotations
 
 import array
-import contextlib
-import fcntl
 import json
 import marshal
 import math
 import os
-import resource
 import signal
 import socket
 import stat
-import tempfile
 import time
 from collections.abc import Callable, Mapping
-from importlib import resources
 from typing import Any, Protocol
 
 from httpd.cgi.jobs import signal_group
 from httpd.cgi.process import Launch
 from httpd.cgi.pythons import command_of
+from httpd.cgi.warm_process import WarmProcess
 from httpd.config import schema
-from httpd.system import children
 from httpd.system.children import ExitStatus
-from httpd.system.signals import CHANGEABLE
 
 # What most scripts import; a script that does not has paid nothing for it.
 _COMMON = (
@@ -43,16 +41,12 @@ _COMMON = (
     "itertools", "json", "logging", "pathlib", "random", "re", "shutil", "string", "subprocess", "tempfile",
     "textwrap", "time", "traceback", "types", "typing", "urllib.parse",
 )  # fmt: skip
-# Before its user can't read it any more.
-_SOURCE = b"\0".join(resources.files("httpd.cgi").joinpath(name).read_bytes() for name in ("warm_script.py", "warm.py"))
 _LOOK_SECONDS = 1.0
-_LATE = 1.0  # seconds without an answer behind which whoever waits is told
+_LATE = 0.5  # seconds without an answer behind which it gets nothing more, and whoever waits is told
 _HUNG = 10.0  # ... behind which it is killed
 _HANGS_AT_START = 60.0  # ... of one that gets ready
-_SAID = 4096  # bytes of what it wrote to stderr before it was ready, that are looked at
 _KINDS = {stat.S_IFIFO: 112, stat.S_IFCHR: 99}  # p and c; others are ?
 _NEVER = float("inf")
-_BOOT = b"import os\nfor text in os.read(3, 65536).split(b'\\0'): exec(compile(text, 'httpd', 'exec'))"
 
 
 class Host(Protocol):
@@ -70,6 +64,10 @@ class Host(Protocol):
 
     def delayed(self, job: Any) -> None: ...
 
+    def resume(self, job: Any, launch: Launch) -> None: ...
+
+    def note(self, text: str) -> None: ...
+
 
 class WarmInterpreters:
     """Those of one mount."""
@@ -81,6 +79,7 @@ class WarmInterpreters:
         self._nofile = nofile
         self._host = host
         self._known: dict[tuple[bytes, ...], Interpreter] = {}
+        self._replaced: list[Interpreter] = []  # that have scripts yet
 
     def start(self, job: Any, launch: Launch) -> bool:
         """Have a run done; False: it is not for a warm interpreter.  Raises OSError."""
@@ -91,6 +90,7 @@ class WarmInterpreters:
         if found is None or found.stale():
             if found is not None:
                 found.dismiss()
+                self._replaced.append(found)
             found = Interpreter(command, self._mount, self._environment, self._nofile, self._host)
             self._known[command] = found
         job.warm = found
@@ -98,15 +98,21 @@ class WarmInterpreters:
         return True
 
     @property
+    def pids(self) -> set[int]:
+        """The processes of all that have not ended."""
+        return {one.pid for one in (*self._known.values(), *self._replaced) if one.pid}
+
+    @property
     def due(self) -> float:
         """When to look, monotonic seconds."""
-        return min((known.due for known in self._known.values()), default=_NEVER)
+        return min((one.due for one in (*self._known.values(), *self._replaced)), default=_NEVER)
 
     def look(self, now: float) -> None:
         """See to those that do not answer."""
-        for known in list(self._known.values()):
-            if now >= known.due:
-                known.look(now)
+        self._replaced = [one for one in self._replaced if not one.closed]
+        for one in (*self._known.values(), *self._replaced):
+            if now >= one.due:
+                one.look(now)
 
 
 class Interpreter:
@@ -116,62 +122,30 @@ class Interpreter:
                  host: Host) -> None:  # fmt: skip
         """Starts it.  Raises OSError."""
         self._command = command
+        self._name = os.fsdecode(b" ".join(command))
         self._host = host
         self._ready = False
         self._dismissed = False
         self._failure = ""
-        self._waiting: list[tuple[Any, bytes]] = []
+        self._waiting: dict[Any, tuple[Launch, bytes]] = {}  # what it has not been given yet, by job
         self._jobs: dict[int, Any] = {}
         self._numbers = 0
         self._numbered: dict[Any, int] = {}
         self._files: dict[str, tuple[int, int, int]] = {}
         self._look_at = 0.0
         self._unanswered: dict[int, float] = {}  # runs of which it has not said a word, and since when
-        self._said = _file_without_name()
         self._started = time.monotonic()
         self.due = self._started + _HANGS_AT_START  # when to look
-        self._door, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self._door.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)  # a large environment
-        with theirs:
-            self._pid = self._spawn(theirs, environment, nofile)
-        self._pidfd = children.watch(self._pid)
-        if self._pidfd is not None:
-            host.watch(self._pidfd, self._reap)
+        self._process = WarmProcess(command, environment, nofile)
+        self._door = self._process.door
+        if self._process.pidfd is not None:
+            host.watch(self._process.pidfd, lambda: self._process.reap(host.forget))
         limits = mount.limits
         settings = {"modules": [*_COMMON, *mount.warm_modules], "cpu": math.ceil(limits.cpu), "memory": limits.memory,
                     "files": limits.files}  # fmt: skip
         self._send(json.dumps(settings).encode())
         self._door.setblocking(False)
         host.watch(self._door.fileno(), self._on_door)
-
-    def _spawn(self, theirs: socket.socket, environment: Mapping[bytes, bytes], nofile: int) -> int:
-        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-        with contextlib.ExitStack() as stack:
-            source, writer = os.pipe()
-            stack.callback(os.close, source)
-            with open(writer, "wb", buffering=0) as pipe:
-                pipe.write(_SOURCE)  # less than a pipe holds
-            null = os.open(os.devnull, os.O_RDWR)
-            stack.callback(os.close, null)
-            # Some may have the number that another is to get: by way of numbers that are nobody's.
-            high = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 10) for fd in (source, theirs.fileno(), self._said, 2)]
-            for fd in high:
-                stack.callback(os.close, fd)
-            resource.setrlimit(resource.RLIMIT_NOFILE, (nofile, hard))
-            stack.callback(resource.setrlimit, resource.RLIMIT_NOFILE, (soft, hard))
-            os.chdir("/")
-            pairs = ((null, 0), (null, 1), (high[2], 2), (high[0], 3), (high[1], 4), (high[3], 5))
-            return os.posix_spawn(
-                self._command[0], [*self._command, b"-c", _BOOT], environment, setsid=True, setsigmask=(),
-                file_actions=[(os.POSIX_SPAWN_DUP2, fd, number) for fd, number in pairs],
-                setsigdef=CHANGEABLE,
-            )  # fmt: skip
-
-    def _reap(self) -> None:
-        if self._pidfd is not None and children.reap(self._pid, self._pidfd) is not None:
-            self._host.forget(self._pidfd)
-            os.close(self._pidfd)
-            self._pidfd = None
 
     def stale(self) -> bool:
         """Whether it does not run any more, or what it has loaded has changed."""
@@ -181,42 +155,63 @@ class Interpreter:
         self._look_at = now + _LOOK_SECONDS
         return any(_mark(file) != mark for file, mark in self._files.items())
 
+    @property
+    def pid(self) -> int:
+        """Its process; 0: it has ended."""
+        return self._process.pid if self._process.pidfd is not None else 0
+
+    @property
+    def closed(self) -> bool:
+        """Whether it has ended."""
+        return self._door.fileno() < 0 and not self.pid
+
     def dismiss(self) -> None:
         """No more scripts; it ends with its last."""
         self._dismissed = True
         if not self._jobs and not self._waiting:
             self._close()
 
+    # Runs
+
     def run(self, job: Any, launch: Launch, script: bytes) -> None:
         """Have a script run."""
+        if self._ready and not self._is_late(time.monotonic()):
+            self._hand_over(job, launch, script)
+        else:
+            self._waiting[job] = launch, script
+            self._host.delayed(job)
+
+    def _is_late(self, now: float) -> bool:
+        """Whether it has not said a word for a while, of what it was given."""
+        return bool(self._unanswered) and now - next(iter(self._unanswered.values())) >= _LATE
+
+    def _hand_over(self, job: Any, launch: Launch, script: bytes) -> None:
         self._numbers += 1
-        self._numbered[job] = self._numbers
+        number = self._numbers
+        self._numbered[job], self._jobs[number] = number, job
         words = launch.arguments[launch.arguments.index(script) :]
         environment = marshal.dumps(dict(launch.environment), 2)
         kinds = bytes(_KINDS.get(stat.S_IFMT(os.fstat(fd).st_mode), 63) for fd in job.fds)
-        message = marshal.dumps((self._numbers, script, list(words), kinds, launch.folder, environment), 2)
-        self._jobs[self._numbers] = job
-        if self._ready:
-            self._hand_over(job, message)
-        else:
-            self._waiting.append((job, message))
-            self._host.delayed(job)
-
-    def _hand_over(self, job: Any, message: bytes) -> None:
+        message = marshal.dumps((number, script, list(words), kinds, launch.folder, environment), 2)
         if not self._send(message, job.fds):
             self._over(job)
             self._host.decline(job, 503, "the warm interpreter takes no more")
             return
-        self._unanswered[self._numbered[job]] = time.monotonic()
-        self.due = min(self.due, time.monotonic() + _LATE)
+        now = time.monotonic()
+        self._unanswered[number] = now
+        self.due = min(self.due, now + _LATE)
+
+    def _hand_over_all(self) -> None:
+        waiting, self._waiting = self._waiting, {}
+        for job, (launch, script) in waiting.items():
+            self._hand_over(job, launch, script)
 
     def look(self, now: float) -> None:
         """See whether it answers; kill it, where it has not for long."""
         oldest = next(iter(self._unanswered.values()), now)
         if now - oldest >= _HUNG or (not self._ready and now - self._started >= _HANGS_AT_START):
             self._failure = "it did not answer, and was killed"
-            if self._pidfd is not None:
-                children.kill(self._pid, self._pidfd, signal.SIGKILL)
+            self._process.kill()
         for number, since in self._unanswered.items():
             if _LATE <= now - since < _HUNG:
                 self._host.delayed(self._jobs[number])
@@ -227,11 +222,9 @@ class Interpreter:
 
     def signal(self, job: Any, number: int) -> None:
         """Send a signal to the group of a script."""
-        waiting = [pair for pair in self._waiting if pair[0] is job]
-        if waiting:
-            self._waiting.remove(waiting[0])
-            self._over(job)
-            self._host.ended(job, "ended before it began")
+        if self._waiting.pop(job, None) is not None:
+            self._close_if_done()
+            self._host.decline(job, 503, "it was told to forget it")
         elif job in self._numbered:
             self._send(marshal.dumps((self._numbered[job], int(number)), 2))
 
@@ -239,8 +232,13 @@ class Interpreter:
         number = self._numbered.pop(job)
         self._jobs.pop(number, None)
         self._unanswered.pop(number, None)
+        self._close_if_done()
+
+    def _close_if_done(self) -> None:
         if self._dismissed and not self._jobs and not self._waiting:
             self._close()
+
+    # What it says
 
     def _send(self, message: bytes, fds: list[int] | tuple[int, ...] = ()) -> bool:
         extra = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))] if fds else []
@@ -270,12 +268,10 @@ class Interpreter:
         self._failure = message.get("failed", "")
         if "ready" in message:
             self._ready, self.due = True, _NEVER
-            self._close_said()
+            self._process.close_said()
             self._look_at = time.monotonic() + _LOOK_SECONDS
             self._files = {file: _mark(file) for file in [os.fsdecode(self._command[0]), *message["ready"]]}
-            waiting, self._waiting = self._waiting, []
-            for job, wanted in waiting:
-                self._hand_over(job, wanted)
+            self._hand_over_all()
 
     def _on_news(self, what: bytes, number: int, value: int) -> None:
         job = self._jobs.get(number)
@@ -285,52 +281,42 @@ class Interpreter:
             job.pid = value
             self._unanswered.pop(number, None)
             self._host.started(job)
-            return
-        self._over(job)
-        if what == b"errno":
-            self._host.decline(job, 503, f"no process to be had: {os.strerror(value)}")
         else:
-            self._host.ended(job, _how(value).text)
+            self._over(job)
+            if what == b"errno":
+                self._host.decline(job, 503, f"no process to be had: {os.strerror(value)}")
+            else:
+                self._host.ended(job, _how(value).text)
+        if self._waiting and not self._is_late(time.monotonic()):
+            self._hand_over_all()
 
     def _died(self) -> None:
+        failure = self._failure or self._process.last_words()
+        reason = f"its warm interpreter {self._name!r} has ended" + (f": {failure}" if failure else "")
+        if self._ready:
+            self._host.note(reason)
         self._dismissed = True
-        jobs = list(self._jobs.values())
-        name = os.fsdecode(b" ".join(self._command))
-        failure = self._failure or (_last_line(self._said) if self._said >= 0 else "")
-        reason = f"its warm interpreter {name!r} has ended" + (f": {failure}" if failure else "")
         self._close()
-        for job in jobs:
+        for job in list(self._jobs.values()):
             self._over(job)
             if job.pid:
                 signal_group(job.pid, signal.SIGKILL)
                 self._host.ended(job, reason)
             else:
                 self._host.decline(job, 503 if self._ready else 500, reason)  # the next one may serve it
+        waiting, self._waiting = self._waiting, {}
+        for job, (launch, _) in waiting.items():
+            if self._ready:
+                self._host.resume(job, launch)
+            else:
+                self._host.decline(job, 500, reason)
 
     def _close(self) -> None:
         if self._door.fileno() >= 0:
             self._host.forget(self._door.fileno())
             self._door.close()
         self.due = _NEVER
-        self._close_said()
-
-    def _close_said(self) -> None:
-        if self._said >= 0:
-            os.close(self._said)
-            self._said = -1
-
-
-def _file_without_name() -> int:
-    if hasattr(os, "memfd_create"):
-        return os.memfd_create("stderr")
-    with tempfile.TemporaryFile() as file:
-        return os.dup(file.fileno())
-
-
-def _last_line(fd: int) -> str:
-    size = os.fstat(fd).st_size
-    lines = os.pread(fd, _SAID, max(0, size - _SAID)).decode("utf-8", "replace").split("\n")
-    return next((line.strip() for line in reversed(lines) if line.strip()), "")
+        self._process.close_said()
 
 
 def _mark(file: str) -> tuple[int, int, int]:

@@ -282,6 +282,9 @@ def path(example: str = '"/srv/www"') -> Scalar:
     return Scalar("a path", example, absolute_path, {"type": "string", "minLength": 1})
 
 
+_NO_LOGS = ("off", "none", "no", "false", "stdout", "stderr")  # other servers' words, no names of files
+
+
 def log_target(words: dict[str, str]) -> Scalar:
     """A path of a log, or one of `words` with its meaning."""
 
@@ -298,13 +301,16 @@ def log_target(words: dict[str, str]) -> Scalar:
             )
         if value.endswith("/"):
             raise BadValueError(f"{shown(value)} is a folder", "name the file in it")
+        if value in _NO_LOGS:
+            meant = '"-"' if value.startswith("std") else '""' if "" in words else '"/dev/null"'
+            raise BadValueError(f"{shown(value)} is no log", f'write {meant}; for a file of that name, "./{value}"')
         return absolute_path(value, folder)
 
     return Scalar(
         "a path, or " + ", ".join(f'"{word}" ({meaning})' for word, meaning in words.items()),
         '"-"',
         parse,
-        {"type": "string"},
+        {"type": "string", "pattern": f"^(?!({'|'.join(_NO_LOGS)})$)"},
     )
 
 

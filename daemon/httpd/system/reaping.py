@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -29,3 +30,14 @@ def child_pids() -> list[int]:
         return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
     except OSError:
         return []
+
+
+def end_children() -> None:
+    """Kill and collect all children, and all that become children by that, round after round."""
+    known: set[int] = set()
+    while pids := set(child_pids()) - known:
+        for pid in pids:
+            known.add(pid)
+            with contextlib.suppress(ProcessLookupError, PermissionError, ChildProcessError):
+                os.kill(pid, signal.SIGKILL)
+                os.waitpid(pid, 0)

@@ -127,7 +127,8 @@ class Scripts:
 
     def _send_run(self, door: Spawning, run: ScriptRun) -> None:
         run.number, run.door, run.state = next(self._numbers), door, State.ASKED
-        run.deadline = self.context.now + _PATIENCE
+        run.asked_at = self.context.now
+        run.deadline = run.word_by = run.asked_at + _PATIENCE
         door.runs[run.number] = run
         try:
             self._send(door, Run(run.number, run.found.relative, run.words, run.environment), run.child_fds)
@@ -268,7 +269,7 @@ class Scripts:
             case Started() if run is not None:
                 run.started(message.pid)
             case Queued() if run is not None:
-                run.queued()
+                run.queued(ready=message.ready)
             case Declined() if run is not None:
                 run.declined(message.status, message.reason)
             case Ended():

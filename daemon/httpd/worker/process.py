@@ -80,7 +80,7 @@ class _Worker:
         config = order.config
         self._order = order
         mounts = [mount for vhost in config.vhosts for mount in vhost.mounts if isinstance(mount, schema.Cgi)]
-        runs = sum(mount.concurrency + mount.queue for mount in mounts)
+        runs = sum(2 * mount.concurrency + mount.queue for mount in mounts)  # see cgi.waiting
         wanted = config.limits.connections * _FDS_PER_CONNECTION + runs * _FDS_PER_RUN + _SPARE_FDS
         limits.raise_nofile(wanted)
         self._wakeup = signals.Wakeup()

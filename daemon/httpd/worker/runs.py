@@ -29,6 +29,7 @@ from httpd.worker.script_stderr import ScriptStderr
 from httpd.worker.script_stdin import Progress
 
 _LINGER = 2.0  # seconds that output, or stderr, may stay open behind the script's end
+_HEARD = 4.0  # ... that a spawner has to tell of the end of what it was told to stop, and the launcher to judge it
 _NEVER = float("inf")
 
 
@@ -46,6 +47,8 @@ class ScriptRun:
         self.number = 0
         self.door: Any = None  # where it was given to
         self.deadline = _NEVER
+        self.word_by = _NEVER  # when its spawner must have said something of it
+        self.asked_at = _NEVER
         self.state = State.WAITING
         self.pid = 0
         self.on_over: Callable[[], None] | None = None  # called when all is known of it
@@ -57,6 +60,7 @@ class ScriptRun:
         self._id = ""
         self._linger_until = _NEVER
         self._given_up = False  # its process goes on, but no answer is to be expected
+        self._waits_for = ""
         self._stdin = Progress(stdin if stdin != scripts.null else -1)
         try:
             self.output = ScriptOutput(scripts.context, self)
@@ -78,13 +82,16 @@ class ScriptRun:
 
     # What its spawner says
 
-    def queued(self) -> None:
-        if self.state is not State.QUEUED:
+    def queued(self, *, ready: bool) -> None:
+        self.word_by = _NEVER
+        self._waits_for = "its turn" if ready else "its warm interpreter"
+        if self.state in AHEAD:
             self.state = State.QUEUED
-            self.deadline = self.scripts.context.now + self.mount.mount.timeout
+            self.deadline = self.asked_at + self.mount.mount.timeout
 
     def started(self, pid: int) -> None:
         self.pid = pid
+        self.word_by = _NEVER
         self.stderr.log()
         if self.state in AHEAD:
             self._begin_to_run()
@@ -94,10 +101,7 @@ class ScriptRun:
         self.fail(status, reason)
 
     def ended(self, pid: int, how: str) -> None:
-        self.pid = pid
-        self.stderr.log()
-        if self.state in AHEAD:
-            self._begin_to_run()
+        self.started(pid)
         self._ended = how
         self._linger_until = self.scripts.context.now + _LINGER
         if self._answer.begun and not self._stopped and not how.startswith("exit status"):
@@ -130,6 +134,7 @@ class ScriptRun:
         self.deadline = _NEVER
         if not self._stopped and not self.gone and self.state is not State.OVER:
             self._stopped = True
+            self.word_by = self.scripts.context.now + _HEARD
             self.scripts.stop(self)
 
     # Output
@@ -200,19 +205,17 @@ class ScriptRun:
 
     def fail(self, status: int, reason: str) -> None:
         """There will be no answer: say why, end the script, and tell the client."""
+        sent = self._answer.sent
         sink, self._answer.sink = self._answer.sink, None
         self.stderr.read()
         if sink is not None:
             sink.name = self.id
-            known: dict[str, Any] = {"pid": self.pid} if self.pid else {}
-            if self._ended and self.pid:
-                known["ended"] = self._ended
-            if self.stderr.last_words:
-                known["stderr"] = self.stderr.last_words
+            known: Any = {"pid": self.pid, "ended": self.pid and self._ended, "stderr": self.stderr.last_words}
+            reason += ", behind the beginning of its answer" if sent else ""
             errors = self.scripts.context.errors
             log = errors.limited(f"scripts {self.mount.key}", 1) if status == 503 else errors
-            log.error(f"script failed: {reason}", script=self.found.file, request=sink.line, status=status, id=self.id,
-                      **known)  # fmt: skip
+            log.error(f"script failed: {reason}", script=self.found.file, request=sink.line, status=sent or status,
+                      id=self.id, **{name: value for name, value in known.items() if value})  # fmt: skip
         self._stop()
         self.output.close()
         self.settle()
@@ -248,10 +251,9 @@ class ScriptRun:
 
     def postpone(self, seconds: float) -> None:
         """This process stood still for so long, and saw nothing of what others did meanwhile."""
-        self.deadline += seconds
-        self._linger_until += seconds
-        if self._started:
-            self._started += seconds
+        for name in ("deadline", "word_by", "asked_at", "_linger_until"):
+            setattr(self, name, getattr(self, name) + seconds)
+        self._started += seconds if self._started else 0.0
 
     def look(self, now: float) -> None:
         """Called ten times a second."""
@@ -261,6 +263,11 @@ class ScriptRun:
             return
         if self.output.paused or self._stdin.moved():
             self._progress()
+        if self.word_by < _NEVER and not self.gone and self.state not in AHEAD:
+            if now >= self.word_by:
+                self.word_by, self.deadline = _NEVER, max(self.deadline, now + _HEARD)
+                self.scripts.silent(self)
+            return  # what its process does is not known
         longest = self.mount.mount.max_time
         if self.state in (State.RUNNING, State.ANSWERED) and longest and now - self._started >= longest:
             self._too_long(f"it ran for more than max_time ({longest:g} s)")
@@ -270,7 +277,7 @@ class ScriptRun:
     def _expire(self) -> None:
         self.deadline = _NEVER
         if self.state is State.QUEUED:
-            self.fail(503, "it waited for its turn, or for its warm interpreter, for longer than timeout")
+            self.fail(503, f"it waited for {self._waits_for} for longer than timeout")
         elif self.state in (State.WAITING, State.ASKED):
             self.scripts.silent(self)
             self.fail(503, "the launcher does not answer" if self.door is None else "its spawner does not answer")
@@ -328,10 +335,11 @@ class ScriptRun:
         else:
             if self.state in AHEAD:
                 self.deadline = _NEVER  # it was for the first word of the spawner
+            soon = self.scripts.context.now + _LINGER
+            if self.state is not State.ANSWERED and not self._stopped:
+                self.word_by = min(self.word_by, soon)
             self.state = State.ANSWERED
-            self._linger_until = min(
-                self._linger_until, self.scripts.context.now + _LINGER if self.gone else _NEVER
-            )
+            self._linger_until = min(self._linger_until, soon if self.gone else _NEVER)
 
 
 def _hand_back(sink: Sink) -> None:

@@ -52,6 +52,12 @@ class ScriptAnswer:
         return self.reader.first_line if self.reader.begun else ""
 
     @property
+    def sent(self) -> int:
+        """The status that is on its way to the client; 0: none is, another one can be sent yet."""
+        writer = self.sink.wfile if self.sink is not None else None
+        return writer.status if writer is not None and (writer.taken or writer.flushed) else 0
+
+    @property
     def holds(self) -> bool:
         """Whether there is something to be released."""
         return self.sink is not None and not self.begun and self.has_head

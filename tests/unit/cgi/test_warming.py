@@ -1,0 +1,154 @@
+"""Warm interpreters from the spawner's side: one that stands still gets nothing more, its successor does."""
+
+from __future__ import annotations
+
+import os
+import select
+import shutil
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from httpd.cgi import warming
+from httpd.cgi.jobs import Job
+from httpd.cgi.process import Launch
+from httpd.cgi.warming import WarmInterpreters
+from httpd.config.schema import Cgi, Settings
+
+PYTHON = shutil.which("python3", path="/usr/bin:/usr/local/bin") or sys.executable
+PATIENCE = 20.0  # seconds, reached only by a failure
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="by pidfd")
+
+
+class Host:
+    """A spawner that notes what it is told."""
+
+    def __init__(self) -> None:
+        self.handlers: dict[int, Callable[[], None]] = {}
+        self.told: list[tuple[str, Any]] = []
+        self.notes: list[str] = []
+        self.warm: Any = None
+
+    def watch(self, fd: int, handler: Callable[[], None]) -> None:
+        self.handlers[fd] = handler
+
+    def forget(self, fd: int) -> None:
+        self.handlers.pop(fd, None)
+
+    def started(self, job: Job) -> None:
+        self.told.append(("started", job))
+
+    def ended(self, job: Job, how: str) -> None:
+        self.told.append((how, job))
+
+    def decline(self, job: Job, status: int, reason: str) -> None:
+        job.close_fds()
+        self.told.append((f"{status} {reason}", job))
+
+    def delayed(self, job: Job) -> None:
+        self.told.append(("delayed", job))
+
+    def resume(self, job: Job, launch: Launch) -> None:
+        self.warm.start(job, launch)
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
+
+    def until(self, what: str, job: Job) -> None:
+        """Hear until that was told of it."""
+        until = time.monotonic() + PATIENCE
+        while not [told for told, of in self.told if of is job and told.startswith(what)]:
+            assert time.monotonic() < until, (what, self.told)
+            for fd in select.select(list(self.handlers), [], [], PATIENCE)[0]:
+                if fd in self.handlers:
+                    self.handlers[fd]()
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> Iterator[Host]:
+    made = Host()
+    mount = Cgi("/", "vhost[0].cgi[0]", Settings(), str(tmp_path), warm_python=True)
+    made.warm = WarmInterpreters(mount, {b"PATH": b"/usr/bin:/bin"}, 1024, made)
+    yield made
+    for one in made.warm._known.values():
+        one.dismiss()
+        if one.pid:
+            os.kill(one.pid, signal.SIGKILL)
+            os.waitpid(one.pid, 0)
+
+
+@pytest.fixture
+def begin(host: Host, tmp_path: Path) -> Iterator[Callable[[], Job]]:
+    script = tmp_path / "script.py"
+    script.write_text(f"#!{PYTHON}\nprint(1)\n")
+    script.chmod(0o755)
+    file = os.fsencode(script)
+    made: list[Job] = []
+
+    def make() -> Job:
+        nobody: Any = None
+        fds = [os.open(os.devnull, os.O_RDWR) for _ in range(3)]
+        made.append(Job(nobody, nobody, fds))
+        launch = Launch(file, (file,), {b"A": b"b"}, os.fsencode(tmp_path), *fds)
+        assert host.warm.start(made[-1], launch)
+        return made[-1]
+
+    yield make
+    for job in made:
+        job.close_fds()
+
+
+def interpreter(host: Host) -> Any:
+    (found,) = host.warm._known.values()
+    return found
+
+
+def test_one_that_stands_still_gets_nothing_more(host: Host, begin: Callable[[], Job]) -> None:
+    host.until("exit status 0", begin())
+    stopped = interpreter(host)
+    os.kill(stopped.pid, signal.SIGSTOP)
+    given = begin()
+    assert ("delayed", given) not in host.told
+    stopped._unanswered = {number: since - warming._LATE for number, since in stopped._unanswered.items()}
+    kept, forgotten = begin(), begin()
+    host.warm.look(time.monotonic() + warming._LATE)
+    assert {("delayed", job) for job in (given, kept, forgotten)} <= set(host.told)
+    stopped.signal(forgotten, signal.SIGTERM)
+    host.until("503 it was told to forget it", forgotten)
+    host.warm.look(time.monotonic() + warming._HUNG)
+    host.until("503 its warm interpreter", given)
+    host.until("exit status 0", kept)
+    assert interpreter(host) is not stopped
+    assert host.notes == [f"its warm interpreter {PYTHON!r} has ended: it did not answer, and was killed"]
+
+
+def test_one_that_goes_on_gets_what_has_waited(host: Host, begin: Callable[[], Job]) -> None:
+    host.until("exit status 0", begin())
+    stopped = interpreter(host)
+    os.kill(stopped.pid, signal.SIGSTOP)
+    given = begin()
+    stopped._unanswered = {number: since - warming._LATE for number, since in stopped._unanswered.items()}
+    kept = begin()
+    os.kill(stopped.pid, signal.SIGCONT)
+    for job in (given, kept):
+        host.until("exit status 0", job)
+    assert interpreter(host) is stopped
+    assert not host.notes
+
+
+def test_one_that_was_replaced_is_still_looked_at(host: Host, begin: Callable[[], Job]) -> None:
+    host.until("exit status 0", begin())
+    old = interpreter(host)
+    os.kill(old.pid, signal.SIGSTOP)
+    given = begin()
+    old._files, old._look_at = {PYTHON: (0, 0, 0)}, 0.0  # as if it had changed
+    host.until("exit status 0", begin())
+    assert interpreter(host) is not old
+    host.warm.look(time.monotonic() + warming._HUNG)
+    host.until("503 its warm interpreter", given)
+    assert old.pid not in host.warm.pids or not old.closed
