@@ -132,6 +132,11 @@ def test_it_finds_scripts_as_requests_do(server: Daemon, shared_place: Place) ->
     assert refusal(server, "/static").endswith("runs no scripts\n")
 
 
+def test_json_behind_the_command(server: Daemon) -> None:
+    assert json.loads(server.ctl("cgi-test", "/s/plain", "--json").stdout)["report"]["status"] == 200
+    assert json.loads(server.ctl("status", "--json").stdout)["code"] == 0
+
+
 def test_a_url_that_no_message_carries(server: Daemon) -> None:
     assert refusal(server, f"/s/plain?{'x' * 70_000}") == "the URL is too long\n"
     assert "414" in refusal(server, f"/s/plain?{'x' * 20_000}")

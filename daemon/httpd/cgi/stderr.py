@@ -65,13 +65,14 @@ class Allowance:
 
 
 class Stderr:
-    """The lines of one run."""
+    """The lines of one run.  `has_more`: more was written than `last_words` has."""
 
-    __slots__ = ("_rest", "tail")
+    __slots__ = ("_rest", "has_more", "tail")
 
     def __init__(self) -> None:
         self._rest = b""
         self.tail = b""
+        self.has_more = False
 
     def feed(self, data: bytes) -> list[str]:
         """The lines that `data` completes."""
@@ -84,6 +85,7 @@ class Stderr:
 
     def cut(self, data: bytes, most: int) -> tuple[list[bytes], int]:
         """The first `most` of the lines that `data` completes, and how many there are behind them."""
+        self.has_more = self.has_more or len(self.tail) + len(data) > _TAIL
         self.tail = (self.tail + data)[-_TAIL:]
         data = self._rest + data
         end = data.rfind(b"\n") + 1

@@ -81,6 +81,7 @@ def _parser() -> argparse.ArgumentParser:
             sub.add_argument(command.argument, type=int, metavar="N")
         if command.flag:
             sub.add_argument(f"--{command.flag}", action="store_true", help=command.flag_help)
+        sub.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="as before the command")
         for names, options in command.more:
             sub.add_argument(*names, **options)
     return parser

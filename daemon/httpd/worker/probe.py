@@ -150,7 +150,8 @@ class Probe:
         fields = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in fields_of(writer.head)]
         shown = [(name[:_VALUE], value[:_VALUE]) for name, value in fields[:_FIELDS]]
         size = writer.sent if writer.head else 0
-        cut = [name for name, lacks in (("body", size > len(self._body)), ("fields", shown != fields)) if lacks]
+        lacking = {"body": size > len(self._body), "fields": shown != fields, "stderr": run.stderr.has_more}
+        cut = [name for name, lacks in lacking.items() if lacks]
         return _fitting({
             "script": os.fsdecode(run.found.file)[:_TEXT], "status": self._status, "failure": self._failure[:_TEXT],
             "fields": shown, "local_redirect": self._local.decode("latin-1")[:_VALUE],

@@ -66,6 +66,11 @@ class ScriptStderr:
         """The end of what was written."""
         return self._text.last_words
 
+    @property
+    def has_more(self) -> bool:
+        """Whether more was written than that."""
+        return self._text.has_more
+
     def watch(self) -> None:
         """Read on as it comes."""
         if not self._watched and self._fd >= 0:

@@ -255,6 +255,18 @@ def test_fields_of_which_all_are_long_fit(world: Scripted) -> None:
     assert (report["body"], report["status"]) == ("body", 200)
 
 
+@pytest.mark.parametrize(("length", "cut"), [(2000, []), (2001, ["stderr"])])
+def test_of_a_long_stderr_the_end_is_shown(world: Scripted, length: int, cut: list[str]) -> None:
+    run = world.run()
+    run.started(PID)
+    os.write(run.stderr.child_fd, b"x" * (length - 4) + b"end\n")
+    world.write(run, HEAD)
+    run.ended(PID, "exit status 0")
+    report = world.report()
+    assert report["stderr"].endswith("xend")
+    assert report["cut"] == cut
+
+
 def test_of_a_long_body_the_beginning_is_shown(world: Scripted) -> None:
     report = world.end(HEAD + b"begin" + b"x" * 20_000)
     assert (len(report["body"]), report["size"], report["cut"]) == (8192, 20_005, ["body"])
