@@ -233,13 +233,14 @@ def _restart_beside(daemon: Daemon, act: Callable[[], object]) -> None:
     restart = threading.Thread(target=lambda: outcomes.append(daemon.call("restart")))
     restart.start()
     until = time.monotonic() + PATIENCE
-    state = ""
-    while restart.is_alive() or state != "running":
+    is_over, state = False, ""
+    while not is_over or state != "running":
         act()
         assert time.monotonic() < until, state
+        is_over, state = not restart.is_alive(), ""  # before the next look: else that may be at the program before
         with contextlib.suppress(ValueError):
             state = daemon.status()["state"]
-    assert [outcome["code"] for outcome in outcomes] == [0]
+    assert [outcome["code"] for outcome in outcomes] == [0], outcomes
 
 
 def test_commands_during_a_restart_wait_for_its_end(own: Daemon) -> None:

@@ -14,12 +14,15 @@ from __future__ import annotations
 
 import argparse
 import base64
+import contextlib
 import json
 import os
+import select
 import socket
+import struct
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NoReturn, TextIO
 
@@ -168,11 +171,30 @@ def _call(path: Path, call: Call, until: float, *, wait: bool) -> Outcome:
         if not wait:
             return Outcome(DONE, f"{call.command}: sent")
         try:
-            return decode_outcome(_read_line(sock, until))
+            with _process_of(sock) as ended:
+                outcome = decode_outcome(_read_line(sock, until))
+                if call.command == "stop" and outcome.code == DONE and ended is not None:
+                    select.select([ended], [], [], max(0.0, until - time.monotonic()))  # its very last moment
+                return outcome
         except TimeoutError:
             return Outcome(TIMED_OUT, f"{call.command}: still in progress")
         except (WireError, OSError):
             return Outcome(NOT_RUNNING, f"{call.command}: the server went away without an answer")
+
+
+@contextlib.contextmanager
+def _process_of(sock: socket.socket) -> Iterator[int | None]:
+    """A descriptor that tells when the process at the other end has ended; None where there is none to be had."""
+    ended = None
+    if hasattr(socket, "SO_PEERCRED") and hasattr(os, "pidfd_open"):
+        pid, _, _ = struct.unpack("iII", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+        with contextlib.suppress(OSError):
+            ended = os.pidfd_open(pid)
+    try:
+        yield ended
+    finally:
+        if ended is not None:
+            os.close(ended)
 
 
 def _connect(sock: socket.socket, path: Path) -> None:

@@ -9,8 +9,8 @@ Rules:
   something to undo, it takes no lock, and a program that is a server and nothing else sees to it beforehand (`owned`).
 - A script is told to stop by TERM, and killed `GRACE` seconds later, with its group.  Until it has ended its number is
   not given back, so a signal can't meet a stranger.
-- Scripts end with the server only where this process is the server's alone (`owned`).  As a library this is a guest:
-  signals and the process' end are its host's.
+- Scripts end with the server only where this process is the server's alone (`owned`, and the daemon's workers, which
+  call `end_all`).  As a library this is a guest: signals and the process' end are its host's.
 """
 
 from __future__ import annotations
@@ -108,10 +108,10 @@ def end(process: Process) -> None:
         _end([process])
 
 
-def _end(processes: list[Process]) -> None:
+def _end(processes: list[Process], grace: float = GRACE) -> None:
     for process in processes:
         _tell(process, signal.SIGTERM)
-    until = time.monotonic() + GRACE
+    until = time.monotonic() + grace
     pause = _TICK
     while (left := [process for process in processes if _is_there(process)]) and time.monotonic() < until:
         time.sleep(pause)
@@ -120,7 +120,7 @@ def _end(processes: list[Process]) -> None:
         _tell(process, signal.SIGKILL)
     for process in left:
         with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(GRACE)
+            process.wait(grace)
 
 
 def _is_there(process: Process) -> bool:
@@ -169,7 +169,7 @@ def owned() -> Iterator[None]:
     try:
         yield
     finally:
-        _end_all()
+        end_all()
         _over = False
         for number, handler in before.items():
             if handler is not None and signal.getsignal(number) is not handler:
@@ -180,14 +180,14 @@ def _die(number: int, frame: FrameType | None) -> None:
     """End the scripts, and then this process as it would have ended without."""
     for each in _DEADLY:  # who says it twice means at once
         signal.signal(each, signal.SIG_DFL)
-    _end_all()
+    end_all()
     signals.end_by(signal.Signals(number).name.removeprefix("SIG"))
 
 
-def _end_all() -> None:
-    """End all that run; no more are started."""
+def end_all(grace: float = GRACE) -> None:
+    """End all that run, with `grace` seconds between TERM and KILL; no more are started."""
     global _over  # noqa: PLW0603
     with _lock:
         _over = True
         running = [process for process in _running if process.returncode is None]
-    _end(running)
+    _end(running, grace)

@@ -18,10 +18,11 @@ import gc
 import os
 import signal
 import socket
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from httpd.config import schema
 from httpd.content.sites import build
@@ -49,6 +50,7 @@ _SPARE_FDS = 64  # beside the connections: listeners, logs, files on their way
 _FDS_PER_CONNECTION = 2  # the socket, and a file that is being sent
 _FDS_PER_RUN = 4  # of a script: its output, its stderr, its body
 _ANSWER = 5.0  # seconds that the master has to answer
+_SCRIPTS = 1.0  # ... that handlers' scripts have to obey at the end, before they are killed
 
 
 def work(order: Order) -> None:
@@ -187,6 +189,9 @@ class _Worker:
         cut = self._loop.close_all()
         if cut:
             self._errors.notice("time is over: requests were cut off", connections=cut)
+        scripts: Any = sys.modules.get("httpd.server.run_process")
+        if scripts is not None:  # a handler has run some, as CGIHTTPRequestHandler does
+            scripts.end_all(_SCRIPTS)
         self._logs.finish()
 
     def _begin_to_accept(self) -> None:

@@ -27,6 +27,7 @@ import socket
 import socketserver
 import sys
 import threading
+import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -46,6 +47,7 @@ from httpd.worker.shares import Share
 CONTROL = frozenset((signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2))
 _ANSWER = 10.0  # seconds that the master may take to bind
 _CLEAN_UP = 5.0  # seconds that the script has behind its last request
+_AGAIN = 0.1  # seconds behind which it is interrupted again, where that has not come through
 _POLLED = 1.0  # seconds behind the first look at a listener in which a script may still fail to serve
 EXIT_SCRIPT, EXIT_FAILED = 1, 70
 
@@ -77,6 +79,7 @@ class ScriptHost:
         self._ready = False
         self._timer: threading.Timer | None = None  # until it is taken to be ready
         self._ended = False  # by the master
+        self._interrupted = False  # the script knows
         self.over = threading.Event()  # the script has come to its end
 
     # The script
@@ -150,8 +153,9 @@ class ScriptHost:
 
     def _on_end(self, number: int, frame: Any) -> None:
         """SIGINT in the main thread: from `end`; from a terminal it is meant for the master."""
-        if not self._ended:
+        if not self._ended or self._interrupted:
             return
+        self._interrupted = True
         for name in (signal.SIGTERM, signal.SIGINT):
             handler = self._handlers.get(name)
             if callable(handler) and handler is not signal.default_int_handler:
@@ -169,10 +173,14 @@ class ScriptHost:
         for serving in list(self._serving.values()):
             if serving.thread is not main:
                 serving.stop.set()
+        until = time.monotonic() + _CLEAN_UP
+        while not self.over.is_set() and time.monotonic() < until:
+            # One that comes right before a call which waits is noted, and does not end that call.
+            if not self._interrupted:
+                signal.pthread_kill(main.ident or 0, signal.SIGINT)
+            self.over.wait(min(_AGAIN, max(0.0, until - time.monotonic())))
         if not self.over.is_set():
-            signal.pthread_kill(main.ident or 0, signal.SIGINT)
-            if not self.over.wait(_CLEAN_UP):
-                self._errors.warning("the script goes on behind its last request: cut off", seconds=_CLEAN_UP)
+            self._errors.warning("the script goes on behind its last request: cut off", seconds=_CLEAN_UP)
 
     def _stop_all(self) -> None:
         for serving in list(self._serving.values()):

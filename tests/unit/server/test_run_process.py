@@ -167,7 +167,7 @@ def test_they_end_with_their_owner_and_no_more_begin() -> None:
     assert process.returncode == -signal.SIGTERM
     assert {number: signal.getsignal(number) for number in before} == before
     with run_process.owned():
-        run_process._end_all()
+        run_process.end_all()
         with pytest.raises(run_process.Ending):
             start(ON)
     with run_process.held(process), run_process.held(start(":")):

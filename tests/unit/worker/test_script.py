@@ -415,6 +415,17 @@ def test_an_interrupt_from_the_terminal_is_the_master_s(tmp_path: Path) -> None:
     assert found[0] == ["goes on"]
 
 
+def test_an_interrupt_that_comes_a_moment_before_a_wait_is_sent_again(tmp_path: Path) -> None:
+    """It is noted by the interpreter, which looks at it only behind the call; so here, where the first one is lost."""
+    first = (
+        "kill, calls = signal.pthread_kill, []\n"
+        "signal.pthread_kill = lambda *to: calls.append(to) or (len(calls) > 1 and kill(*to))\n"
+    )
+    found = ended(tmp_path / "serve.py", first + _WAIT + "except KeyboardInterrupt:\n    sys.said.append('once')\n"
+                  "    sys.said.append(threading.Event().wait(0.3))\n")  # fmt: skip
+    assert found == [["once", False], [], []]
+
+
 def test_it_has_some_seconds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_CLEAN_UP", 0.05)
     world = World()
