@@ -34,7 +34,7 @@ class Dying:
     @property
     def due(self) -> float:
         """When to look."""
-        return min((job.kill_at for job in self._jobs), default=_NEVER) if self._jobs else _NEVER
+        return min([job.kill_at for job in self._jobs]) if self._jobs else _NEVER
 
     def look(self, now: float) -> None:
         """Kill those that have not obeyed, again and again: what holds one up may be over by then."""

@@ -40,6 +40,7 @@ from httpd.cgi.messages import (
     Pong,
     Receiver,
     Shut,
+    Suspect,
     ToLauncher,
     ToMaster,
     send,
@@ -191,7 +192,7 @@ class Launcher:
         message, fds = received
         for fd in fds:
             os.close(fd)
-        if not isinstance(message, Ask) or fds:
+        if not isinstance(message, Ask | Suspect) or fds:
             self._note("error", f"worker {worker.number} sent the launcher what workers never send: refused")
             return
         wanted = self._tables.get(worker.generation, {}).get(message.mount)
@@ -199,14 +200,15 @@ class Launcher:
             self._note("error", f"worker {worker.number} asked for scripts that its generation does not have: refused")
             send(worker.receiver.sock, Shut(message.mount[:200], "not a mount of its generation"))
             return
-        self._open_door(worker, wanted, silent=message.silent)
-
-    def _open_door(self, worker: Worker, wanted: Mount, *, silent: bool) -> None:
         team = next((known for known in self._teams if _same(known.mount, wanted)), None)
         record = None if team is None else team.members.get(worker.number % _MEMBERS)
-        if record is not None and silent and record.pinged == _NEVER:
+        if isinstance(message, Ask):
+            self._open_door(worker, wanted, team, record)
+        elif record is not None and record.pinged == _NEVER:
             record.pinged = time.monotonic() + _PONG_SECONDS
             send(record.receiver.sock, Ping())
+
+    def _open_door(self, worker: Worker, wanted: Mount, team: Team | None, record: Record | None) -> None:
         try:
             if team is None:
                 team = Team(wanted, Slots(wanted.mount.concurrency), Slots(wanted.mount.queue))
@@ -249,12 +251,13 @@ class Launcher:
             if received is EOF:
                 self._watching.forget(record.receiver.sock.fileno())
             elif received is not None:
-                record.pinged = _NEVER
                 message, fds = received
                 for fd in fds:
                     os.close(fd)
                 if isinstance(message, Note):
                     self._note("error", f"{record.name}: {message.text}"[: 2 * _SHOWN])
+                else:
+                    record.pinged = _NEVER
 
     def _look_at_silent(self, now: float) -> None:
         for record in self._spawners:

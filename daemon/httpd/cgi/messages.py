@@ -1,6 +1,6 @@
 """What worker, launcher and spawners say to each other: MessagePack over pairs of unix sockets, one message a packet.
 
-    worker -> launcher    Ask                          master -> launcher   Mount, Admit, Drop
+    worker -> launcher    Ask, Suspect                 master -> launcher   Mount, Admit, Drop
     launcher -> worker    Door (with a socket), Shut   launcher -> master   Note, Pong; from spawners, too
     worker -> spawner     Run (with three fds), Stop   spawner -> worker    Queued, Started, Declined, Ended, Several,
                                                                             Leaving
@@ -23,6 +23,7 @@ from typing import Final, Literal
 import msgspec
 
 from httpd.config import schema
+from httpd.system import pairs
 from httpd.system.pairs import EOF, BadMessage, End
 from httpd.system.privileges import Identity
 
@@ -97,10 +98,15 @@ class Leaving(Message, frozen=True, tag="leaving"):
 
 
 class Ask(Message, frozen=True, tag="ask"):
-    """Where can scripts of this mount be run?  `silent`: the spawner that was there does not answer."""
+    """Where can scripts of this mount be run?"""
 
     mount: str
-    silent: bool = False
+
+
+class Suspect(Message, frozen=True, tag="suspect"):
+    """The spawner of this mount does not answer: see whether it lives."""
+
+    mount: str
 
 
 class Door(Message, frozen=True, tag="door"):
@@ -152,7 +158,7 @@ class Note(Message, frozen=True, tag="note"):
     text: str
 
 
-ToLauncher = Ask | Mount | Admit | Drop | Ping
+ToLauncher = Ask | Suspect | Mount | Admit | Drop | Ping
 ToMaster = Note | Pong  # and what spawners say to the launcher
 ToWorker = Queued | Started | Declined | Ended | Several | Leaving | Door | Shut
 ToSpawner = Run | Stop | Ping | Admit
@@ -204,8 +210,8 @@ class Receiver:
             size, extra, flags, _ = self.sock.recvmsg_into([self._buffer], self._fds, _FLAGS)
         except BlockingIOError:
             return None
-        except ConnectionError:
-            return EOF
+        except ConnectionError as error:
+            return None if pairs.is_first_word(error) else EOF
         fds = array.array("i")
         for level, kind, raw in extra:
             if level == _SOCKET and kind == _RIGHTS:

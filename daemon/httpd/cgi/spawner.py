@@ -1,7 +1,7 @@
 """A process that starts scripts of one mount, and sees to their end.
 
-    worker: Run --> examined --> (Queued) --> Started --> Ended
-                       +--> Declined
+    worker: Run --> (Queued) --> examined --> Started --> Ended
+                       +------------+--> Declined
 
 Rules:
 
@@ -48,7 +48,7 @@ from httpd.cgi.preparing import Preparation
 from httpd.cgi.process import Launch, explain, start
 from httpd.cgi.strays import Strays
 from httpd.cgi.waiting import Waiting
-from httpd.cgi.warming import WarmInterpreters
+from httpd.cgi.warm_interpreters import WarmInterpreters
 from httpd.config import schema
 from httpd.system.limits import raise_nofile
 from httpd.system.pairs import EOF, BadMessage
@@ -61,6 +61,7 @@ _LAST_ROUNDS = 5.0  # seconds that a spawner whose workers are gone waits for wh
 _TELL = 0.01  # seconds behind which a worker is told of the end of a run that was short
 _MOST_UNSENT = 10_000  # messages to a worker
 _SHOWN = 200  # characters of a defect
+_STALL = 1.0  # seconds by which a round is late that say: this process stood still, and others may have
 _NEVER = float("inf")
 
 
@@ -104,6 +105,8 @@ class Spawner:
                       self._dying.due)  # fmt: skip
             self._watching.round(due)
             now = time.monotonic()
+            if now > due + _STALL and self._warm is not None:
+                self._warm.postpone(now - due)
             self._dying.look(now)
             self._ends.look(now)
             if now >= self._waiting.due:
@@ -134,6 +137,8 @@ class Spawner:
             return False
         if self._strays.detain(now, self._children()):
             self._leave_by = self._strays.due
+            if self._warm is not None:
+                self._warm.dismiss()
             return False
         return True
 
@@ -210,9 +215,9 @@ class Spawner:
     def _lose(self, client: Client) -> None:
         self.forget(client.receiver.sock.fileno())
         self._clients.discard(client)
+        client.receiver.sock.close()  # before what is said of its runs
         for job in list(client.jobs.values()):
             self._stop(job)
-        client.receiver.sock.close()
 
     def _take(self, job: Job) -> None:
         job.client.jobs[job.run.number] = job
@@ -255,11 +260,14 @@ class Spawner:
             launch = self._preparation.launch(job)
         except Refused as refused:
             self.decline(job, refused.status, refused.reason)
+        except OSError as error:  # it has become another one while it was looked at
+            self.decline(job, 500, explain(error, b""))
         else:
             self.resume(job, launch)
 
     def resume(self, job: Job, launch: Launch) -> None:
         """Start what may run; once more, if what was to run it has ended before it did."""
+        job.warm = None
         try:
             if self._warm is not None and self._warm.start(job, launch):
                 return
@@ -292,8 +300,8 @@ class Spawner:
         job.close_fds()
         job.client.jobs.pop(job.run.number, None)
         self._dying.discard(job)
-        job.client.tell(Declined(job.run.number, status, reason))
         self._free()
+        job.client.tell(Declined(job.run.number, status, reason))
 
     def ended(self, job: Job, how: str) -> None:
         """A run is over, whoever started it."""

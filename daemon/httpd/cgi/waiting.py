@@ -5,11 +5,11 @@
 
 Rules:
 
-- Places are counted by all spawners of a mount together.
+- Places are counted by all spawners of a mount together.  One that gets free is the oldest's who has none.
 - A client has its answer before the slot of its script is free: the output is over a moment before the process is, and
   its end is news a moment later.  Who asks at once again, on the same connection too, is one that waits, and not one
-  too many: so nobody is refused before `_MOMENT` is over.  No more than there are slots are kept for it, as each slot
-  may be about to be free once.
+  too many: so nobody is refused before `_MOMENT` is over.  Each spawner keeps no more for it than there are slots, as
+  each slot may be about to be free once.
 """
 
 from __future__ import annotations
@@ -64,11 +64,13 @@ class Waiting:
         self._left(job)
 
     def _left(self, job: Job) -> None:
-        if job.refuse_at == _NEVER:
-            self._places.give()
-        else:
+        if job.refuse_at == _NEVER and self._without:
+            job = next(one for one in self._jobs if one.refuse_at < _NEVER)  # who gets its place
+        if job.refuse_at < _NEVER:
             self._without -= 1
             job.refuse_at = _NEVER
+        else:
+            self._places.give()
 
     @property
     def due(self) -> float:

@@ -34,11 +34,15 @@ class WarmProcess:
 
     def __init__(self, command: tuple[bytes, ...], environment: Mapping[bytes, bytes], nofile: int) -> None:
         """`nofile` is its soft limit on open files.  Raises OSError."""
-        self._said = _file_without_name()
-        self.door, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self.door.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)  # a large environment
-        with theirs:
-            self.pid = self._spawn(command, theirs, environment, nofile)
+        with contextlib.ExitStack() as made:
+            self._said = _file_without_name()
+            made.callback(self.close_said)
+            self.door, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            made.callback(self.door.close)
+            self.door.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)  # a large environment
+            with theirs:
+                self.pid = self._spawn(command, theirs, environment, nofile)
+            made.pop_all()
         self.pidfd = children.watch(self.pid)
 
     def _spawn(self, command: tuple[bytes, ...], theirs: socket.socket, environment: Mapping[bytes, bytes],

@@ -1,11 +1,10 @@
-"""The spawner's side of warm interpreters (`warm_python`): what they run, whether they answer and are up to date.
+"""The spawner's side of a warm interpreter (`warm_python`): what it runs, whether it answers and is up to date.
 
     run --> waits until it is ready, or answers again --> handed over --(pid)--> runs --(status)--> over
               +--> it ends: another one is started
 
 Rules:
 
-- There is one for each interpreter with its options (`cgi.pythons`).
 - It is run by that very interpreter, so versions, paths and packages are those of an exec.
 - When the interpreter or a module that it has loaded changes on disk, it is let go when its scripts have ended, and
   another is started; this is looked at once in `_LOOK_SECONDS`.
@@ -30,7 +29,6 @@ from typing import Any, Protocol
 
 from httpd.cgi.jobs import signal_group
 from httpd.cgi.process import Launch
-from httpd.cgi.pythons import command_of
 from httpd.cgi.warm_process import WarmProcess
 from httpd.config import schema
 from httpd.system.children import ExitStatus
@@ -69,52 +67,6 @@ class Host(Protocol):
     def note(self, text: str) -> None: ...
 
 
-class WarmInterpreters:
-    """Those of one mount."""
-
-    def __init__(self, mount: schema.Cgi, environment: Mapping[bytes, bytes], nofile: int, host: Host) -> None:
-        """`nofile` is the soft limit on open files that scripts have."""
-        self._mount = mount
-        self._environment = environment
-        self._nofile = nofile
-        self._host = host
-        self._known: dict[tuple[bytes, ...], Interpreter] = {}
-        self._replaced: list[Interpreter] = []  # that have scripts yet
-
-    def start(self, job: Any, launch: Launch) -> bool:
-        """Have a run done; False: it is not for a warm interpreter.  Raises OSError."""
-        command, script = command_of(launch)
-        if not command:
-            return False
-        found = self._known.get(command)
-        if found is None or found.stale():
-            if found is not None:
-                found.dismiss()
-                self._replaced.append(found)
-            found = Interpreter(command, self._mount, self._environment, self._nofile, self._host)
-            self._known[command] = found
-        job.warm = found
-        found.run(job, launch, script)
-        return True
-
-    @property
-    def pids(self) -> set[int]:
-        """The processes of all that have not ended."""
-        return {one.pid for one in (*self._known.values(), *self._replaced) if one.pid}
-
-    @property
-    def due(self) -> float:
-        """When to look, monotonic seconds."""
-        return min((one.due for one in (*self._known.values(), *self._replaced)), default=_NEVER)
-
-    def look(self, now: float) -> None:
-        """See to those that do not answer."""
-        self._replaced = [one for one in self._replaced if not one.closed]
-        for one in (*self._known.values(), *self._replaced):
-            if now >= one.due:
-                one.look(now)
-
-
 class Interpreter:
     """One warm interpreter, from its start to the end of its last script."""
 
@@ -139,13 +91,26 @@ class Interpreter:
         self._process = WarmProcess(command, environment, nofile)
         self._door = self._process.door
         if self._process.pidfd is not None:
-            host.watch(self._process.pidfd, lambda: self._process.reap(host.forget))
+            host.watch(self._process.pidfd, self._on_end)
         limits = mount.limits
         settings = {"modules": [*_COMMON, *mount.warm_modules], "cpu": math.ceil(limits.cpu), "memory": limits.memory,
                     "files": limits.files}  # fmt: skip
         self._send(json.dumps(settings).encode())
         self._door.setblocking(False)
         host.watch(self._door.fileno(), self._on_door)
+
+    def _on_end(self) -> None:
+        """Its process has ended.  A process that it has left may hold the door."""
+        self._process.reap(self._host.forget)
+        while not self.pid and self._hear():
+            pass
+        if not self.pid and self._door.fileno() >= 0:
+            self._died()
+
+    def postpone(self, seconds: float) -> None:
+        """See `WarmInterpreters.postpone`."""
+        self._started += seconds
+        self._unanswered = {number: since + seconds for number, since in self._unanswered.items()}
 
     def stale(self) -> bool:
         """Whether it does not run any more, or what it has loaded has changed."""
@@ -175,39 +140,47 @@ class Interpreter:
 
     def run(self, job: Any, launch: Launch, script: bytes) -> None:
         """Have a script run."""
-        if self._ready and not self._is_late(time.monotonic()):
-            self._hand_over(job, launch, script)
-        else:
-            self._waiting[job] = launch, script
-            self._host.delayed(job)
+        if self._ready and not self._is_late(time.monotonic()) and self._hand_over(job, launch, script):
+            return
+        self._waiting[job] = launch, script
+        self._host.delayed(job)
 
     def _is_late(self, now: float) -> bool:
         """Whether it has not said a word for a while, of what it was given."""
         return bool(self._unanswered) and now - next(iter(self._unanswered.values())) >= _LATE
 
-    def _hand_over(self, job: Any, launch: Launch, script: bytes) -> None:
-        self._numbers += 1
-        number = self._numbers
-        self._numbered[job], self._jobs[number] = number, job
+    def _hand_over(self, job: Any, launch: Launch, script: bytes) -> bool:
+        """False: there is no room, or it has ended; it is heard of in either case."""
+        number = self._numbers + 1
         words = launch.arguments[launch.arguments.index(script) :]
         environment = marshal.dumps(dict(launch.environment), 2)
         kinds = bytes(_KINDS.get(stat.S_IFMT(os.fstat(fd).st_mode), 63) for fd in job.fds)
         message = marshal.dumps((number, script, list(words), kinds, launch.folder, environment), 2)
         if not self._send(message, job.fds):
-            self._over(job)
-            self._host.decline(job, 503, "the warm interpreter takes no more")
-            return
+            if self._unanswered or not self.pid:
+                return False
+            self._host.decline(job, 503, "it is too much for the warm interpreter")
+            return True
+        self._numbers = number
+        self._numbered[job], self._jobs[number] = number, job
         now = time.monotonic()
         self._unanswered[number] = now
         self.due = min(self.due, now + _LATE)
+        return True
 
     def _hand_over_all(self) -> None:
-        waiting, self._waiting = self._waiting, {}
-        for job, (launch, script) in waiting.items():
-            self._hand_over(job, launch, script)
+        while self._waiting:
+            job, (launch, script) = next(iter(self._waiting.items()))
+            if not self._hand_over(job, launch, script):
+                return
+            self._waiting.pop(job, None)
 
     def look(self, now: float) -> None:
-        """See whether it answers; kill it, where it has not for long."""
+        """See whether it answers; kill it, where it has not for long, or does not end."""
+        if self._door.fileno() < 0:
+            self._process.kill()
+            self.due = _NEVER
+            return
         oldest = next(iter(self._unanswered.values()), now)
         if now - oldest >= _HUNG or (not self._ready and now - self._started >= _HANGS_AT_START):
             self._failure = "it did not answer, and was killed"
@@ -216,7 +189,7 @@ class Interpreter:
             if _LATE <= now - since < _HUNG:
                 self._host.delayed(self._jobs[number])
         if not self._ready:
-            self.due = self._started + _HANGS_AT_START
+            self.due = max(self._started + _HANGS_AT_START, now + _LATE)
         else:
             self.due = now + _LATE if self._unanswered else _NEVER
 
@@ -249,23 +222,28 @@ class Interpreter:
         return True
 
     def _on_door(self) -> None:
+        self._hear()
+
+    def _hear(self) -> bool:
+        """Take what it says; False: there is nothing more for now."""
         try:
             data = self._door.recv(1 << 20)
-        except BlockingIOError:
-            return
+        except ConnectionResetError:  # it has left something unread; what it has said comes behind this
+            return True
         except OSError:
-            data = b""
+            return False
         if not data:
             self._died()
-            return
+            return False
         if data.startswith(b"{"):
             self._on_first(json.loads(data))
         else:
             what, number, value = data.split()
             self._on_news(what, int(number), int(value))
+        return True
 
     def _on_first(self, message: dict[str, Any]) -> None:
-        self._failure = message.get("failed", "")
+        self._failure = message.get("failed", "").encode("utf-8", "backslashreplace").decode()
         if "ready" in message:
             self._ready, self.due = True, _NEVER
             self._process.close_said()
@@ -315,7 +293,7 @@ class Interpreter:
         if self._door.fileno() >= 0:
             self._host.forget(self._door.fileno())
             self._door.close()
-        self.due = _NEVER
+        self.due = time.monotonic() + _HUNG if self.pid else _NEVER
         self._process.close_said()
 
 

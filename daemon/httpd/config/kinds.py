@@ -302,7 +302,8 @@ def log_target(words: dict[str, str]) -> Scalar:
         if value.endswith("/"):
             raise BadValueError(f"{shown(value)} is a folder", "name the file in it")
         if value in _NO_LOGS:
-            meant = '"-"' if value.startswith("std") else '""' if "" in words else '"/dev/null"'
+            nothing = '""' if "" in words else '"/dev/null"'
+            meant = nothing if not value.startswith("std") else '"-"' if value == words["-"] else f'"/dev/{value}"'
             raise BadValueError(f"{shown(value)} is no log", f'write {meant}; for a file of that name, "./{value}"')
         return absolute_path(value, folder)
 

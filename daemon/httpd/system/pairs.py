@@ -85,8 +85,8 @@ def receive(sock: socket.socket) -> tuple[dict[str, Any], list[int]] | Literal[E
         data, extra, flags, _ = sock.recvmsg(MAX_MESSAGE, room, _RECEIVE_FLAGS)
     except BlockingIOError:
         return None
-    except ConnectionError:
-        return EOF
+    except ConnectionError as error:
+        return None if is_first_word(error) else EOF
     fds = _descriptors(extra)
     if not data and not fds and not flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC):
         return EOF
@@ -96,6 +96,11 @@ def receive(sock: socket.socket) -> tuple[dict[str, Any], list[int]] | Literal[E
         for fd in fds:
             os.close(fd)
         raise
+
+
+def is_first_word(error: ConnectionError) -> bool:
+    """Whether what the peer has said can still be read: Linux tells of messages that it has left unread first, once."""
+    return sys.platform == "linux" and isinstance(error, ConnectionResetError)
 
 
 def _parse(data: bytes, flags: int) -> dict[str, Any]:

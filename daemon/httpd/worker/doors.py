@@ -36,6 +36,7 @@ from httpd.cgi.messages import (
     Shut,
     Started,
     Stop,
+    Suspect,
     TooLong,
     ToWorker,
     send,
@@ -44,7 +45,7 @@ from httpd.server.exchange import Exchange
 from httpd.system.pairs import EOF, BadMessage
 from httpd.system.poller import IN, OUT
 from httpd.worker.context import Context
-from httpd.worker.run_faces import Held, State
+from httpd.worker.run_faces import AHEAD, Held, State
 from httpd.worker.runs import ScriptRun
 from httpd.worker.script_output import ScriptOutput
 
@@ -121,9 +122,9 @@ class Scripts:
         if len(waiting) == 1:
             self._ask(run.mount.key)
 
-    def _ask(self, mount: str, *, silent: bool = False) -> None:
+    def _ask(self, mount: str) -> None:
         if self._launcher is not None:
-            send(self._launcher.sock, Ask(mount, silent))
+            send(self._launcher.sock, Ask(mount))
 
     def _send_run(self, door: Spawning, run: ScriptRun) -> None:
         run.number, run.door, run.state = next(self._numbers), door, State.ASKED
@@ -277,11 +278,15 @@ class Scripts:
 
     def silent(self, run: ScriptRun) -> None:
         """A spawner, or the launcher, has not said a word about a run."""
-        if run.door is not None:
-            self._leave(run.door)
-            self._ask(run.mount.key, silent=True)
-        else:
+        door, current = run.door, self._doors.get(run.mount.key)
+        if door is None:
             self._tell_master("silent")
+        elif current is not None and door is current:
+            if self._launcher is not None:
+                send(self._launcher.sock, Suspect(current.mount))
+            if run.state in AHEAD:  # nothing is run there; and another launcher may not know of it
+                self._leave(current)
+                self._ask(current.mount)
 
     # For the exchanges
 

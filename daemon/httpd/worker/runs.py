@@ -22,7 +22,7 @@ from typing import Any
 
 from httpd.cgi.lookup import Found
 from httpd.worker.run_faces import AHEAD, Host, Sink, State
-from httpd.worker.script_answer import ScriptAnswer
+from httpd.worker.script_answer import ScriptAnswer, hand_back
 from httpd.worker.script_mount import ScriptMount
 from httpd.worker.script_output import ScriptOutput
 from httpd.worker.script_stderr import ScriptStderr
@@ -83,7 +83,7 @@ class ScriptRun:
     # What its spawner says
 
     def queued(self, *, ready: bool) -> None:
-        self.word_by = _NEVER
+        self._heard()
         self._waits_for = "its turn" if ready else "its warm interpreter"
         if self.state in AHEAD:
             self.state = State.QUEUED
@@ -91,10 +91,14 @@ class ScriptRun:
 
     def started(self, pid: int) -> None:
         self.pid = pid
-        self.word_by = _NEVER
+        self._heard()
         self.stderr.log()
         if self.state in AHEAD:
             self._begin_to_run()
+
+    def _heard(self) -> None:
+        if not self._stopped and self.state is not State.ANSWERED:  # else it is the end that is to be told
+            self.word_by = _NEVER
 
     def declined(self, status: int, reason: str) -> None:
         self._ended = "it was not run"
@@ -192,7 +196,7 @@ class ScriptRun:
         sink, self._answer.sink = self._answer.sink, None
         assert sink is not None
         self.settle()
-        _hand_back(sink)
+        hand_back(sink)
 
     def redirect(self, target: bytes) -> None:
         """The answer is that of another path."""
@@ -222,7 +226,7 @@ class ScriptRun:
         if sink is not None:
             sink.fault = status
             sink.failure = RuntimeError(reason)
-            _hand_back(sink)
+            hand_back(sink)
 
     def lost(self) -> None:
         """The client is gone."""
@@ -340,10 +344,3 @@ class ScriptRun:
                 self.word_by = min(self.word_by, soon)
             self.state = State.ANSWERED
             self._linger_until = min(self._linger_until, soon if self.gone else _NEVER)
-
-
-def _hand_back(sink: Sink) -> None:
-    """Tell who waits that the answer is over."""
-    sink.close_connection = False
-    sink.over = sink.ended = True
-    sink.owner.answered(sink)

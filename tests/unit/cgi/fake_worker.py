@@ -39,6 +39,12 @@ PATIENCE = 20.0  # seconds; reached only by a failure
 _DAEMON = Path(__file__).parents[3] / "daemon"
 _BE_IT = """
 import os, socket, sys
+real = os.readlink
+def readlink(path, **options):
+    if os.fsencode(path).endswith(b"/vanishing"):  # as if it had become a file since it was looked at
+        raise OSError(22, "Invalid argument")
+    return real(path, **options)
+os.readlink = readlink
 from httpd.cgi.launcher import launch
 launch(socket.socket(fileno=int(sys.argv[1])), dict(os.environb))
 """
@@ -90,7 +96,9 @@ class End:
 class Master(End):
     """The master; `folder` has the scripts of the mounts `vhost[0].cgi[0]` (generation 1) and `[1]` (generation 2)."""
 
-    def __init__(self) -> None:
+    def __init__(self, **limits: Any) -> None:
+        """`limits` are keys of the mounts."""
+        self.limits = limits
         self.folder = Path(tempfile.mkdtemp(prefix="httpd-unit-cgi-"))
         self.folder.chmod(0o755)
         (self.folder / "cgi").mkdir()
@@ -112,7 +120,8 @@ class Master(End):
 
     def mount(self, number: int) -> Cgi:
         env = {"HERE": str(self.folder)}
-        return Cgi(f"/{number}", f"vhost[0].cgi[{number}]", Settings(), str(self.folder / "cgi"), env=env)
+        key, root = f"vhost[0].cgi[{number}]", str(self.folder / "cgi")
+        return Cgi(f"/{number}", key, Settings(), root, env=env, **self.limits)
 
     def worker(self, generation: int = 1, number: int = 0) -> End:
         ours, theirs = pairs.control_pair()

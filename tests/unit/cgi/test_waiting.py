@@ -60,15 +60,25 @@ def test_no_more_are_kept_for_a_moment_than_there_are_slots() -> None:
     assert waiting.add(job(), 1.0)
 
 
-def test_a_place_that_got_free_is_taken() -> None:
+def test_a_place_that_gets_free_is_the_oldest_s_who_has_none() -> None:
     places = Slots(1)
-    waiting = Waiting(places, 1)
-    placed, without = job(), job()
-    assert waiting.add(placed, 0.0)
-    assert waiting.add(without, 0.0)
+    waiting = Waiting(places, 2)
+    placed, without, later = job(), job(), job()
+    for one in (placed, without, later):
+        assert waiting.add(one, 0.0)
     assert waiting.next() is placed
+    assert not places.take()
+    assert waiting.late(1.0) == [later]
+    assert waiting.next() is without
+    assert places.take()
+
+
+def test_a_place_that_another_spawner_has_given_back_is_taken() -> None:
+    places = Slots(0)
+    waiting = Waiting(places, 1)
+    without = job()
+    assert waiting.add(without, 0.0)
+    places.give()
     assert waiting.late(1.0) == []
     assert without in waiting
     assert not places.take()
-    assert waiting.next() is without
-    assert places.take()

@@ -6,6 +6,7 @@ import os
 import select
 import shutil
 import signal
+import socket
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -17,7 +18,7 @@ import pytest
 from httpd.cgi import warming
 from httpd.cgi.jobs import Job
 from httpd.cgi.process import Launch
-from httpd.cgi.warming import WarmInterpreters
+from httpd.cgi.warm_interpreters import WarmInterpreters
 from httpd.config.schema import Cgi, Settings
 
 PYTHON = shutil.which("python3", path="/usr/bin:/usr/local/bin") or sys.executable
@@ -61,9 +62,16 @@ class Host:
 
     def until(self, what: str, job: Job) -> None:
         """Hear until that was told of it."""
+        self.hear_until(lambda: [told for told, of in self.told if of is job and told.startswith(what)])
+
+    def until_closed(self, one: Any) -> None:
+        """Hear until an interpreter has ended."""
+        self.hear_until(lambda: one.closed)
+
+    def hear_until(self, look: Callable[[], Any]) -> None:
         until = time.monotonic() + PATIENCE
-        while not [told for told, of in self.told if of is job and told.startswith(what)]:
-            assert time.monotonic() < until, (what, self.told)
+        while not look():
+            assert time.monotonic() < until, self.told
             for fd in select.select(list(self.handlers), [], [], PATIENCE)[0]:
                 if fd in self.handlers:
                     self.handlers[fd]()
@@ -75,7 +83,7 @@ def host(tmp_path: Path) -> Iterator[Host]:
     mount = Cgi("/", "vhost[0].cgi[0]", Settings(), str(tmp_path), warm_python=True)
     made.warm = WarmInterpreters(mount, {b"PATH": b"/usr/bin:/bin"}, 1024, made)
     yield made
-    for one in made.warm._known.values():
+    for one in (*made.warm._known.values(), *made.warm._replaced):
         one.dismiss()
         if one.pid:
             os.kill(one.pid, signal.SIGKILL)
@@ -151,4 +159,68 @@ def test_one_that_was_replaced_is_still_looked_at(host: Host, begin: Callable[[]
     assert interpreter(host) is not old
     host.warm.look(time.monotonic() + warming._HUNG)
     host.until("503 its warm interpreter", given)
-    assert old.pid not in host.warm.pids or not old.closed
+    host.until_closed(old)
+    host.warm.look(time.monotonic())
+    assert not host.warm._replaced
+
+
+def test_one_that_was_replaced_and_does_not_end_is_killed(host: Host, begin: Callable[[], Job]) -> None:
+    host.until("exit status 0", begin())
+    old = interpreter(host)
+    os.kill(old.pid, signal.SIGSTOP)
+    old._files, old._look_at = {PYTHON: (0, 0, 0)}, 0.0
+    host.until("exit status 0", begin())
+    assert old.pid in host.warm.pids
+    host.warm.look(time.monotonic() + warming._HUNG)
+    host.until_closed(old)
+    assert old.pid not in host.warm.pids
+
+
+def test_what_does_not_fit_now_is_handed_over_later(host: Host, begin: Callable[[], Job]) -> None:
+    """A burst while it gets ready is more than its socket holds."""
+    jobs = [begin()]
+    interpreter(host)._door.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 8192)
+    jobs += [begin() for _ in range(60)]
+    for job in jobs:
+        host.until("exit status 0", job)
+
+
+def test_the_end_of_a_process_is_enough(host: Host, begin: Callable[[], Job], tmp_path: Path) -> None:
+    """Its door may be held by a process that a module has started."""
+    note = tmp_path / "holder"
+    (tmp_path / "sitecustomize.py").write_text(
+        "import os, signal\nif not os.fork():\n"
+        f"    open('{note}.new', 'w').write(str(os.getpid()))\n"
+        f"    os.rename('{note}.new', '{note}')\n    signal.pause()\n"
+    )
+    host.warm._environment[b"PYTHONPATH"] = os.fsencode(tmp_path)
+    job = begin()
+    until = time.monotonic() + PATIENCE
+    while not note.exists():
+        assert time.monotonic() < until
+        time.sleep(0.002)
+    try:
+        os.kill(interpreter(host).pid, signal.SIGKILL)
+        host.until("50", job)
+    finally:
+        os.kill(int(note.read_text()), signal.SIGKILL)
+
+
+def test_an_interpreter_that_is_not_there_costs_no_descriptor(host: Host, tmp_path: Path) -> None:
+    nobody: Any = None
+    script = tmp_path / "script"
+    script.write_text(f"#!{tmp_path}/python3\n")
+    before = os.listdir("/proc/self/fd")
+    for _ in range(3):
+        with pytest.raises(FileNotFoundError):
+            file = os.fsencode(script)
+            host.warm.start(Job(nobody, nobody, []), Launch(file, (file,), {}, b"/", 0, 1, 2))
+    assert os.listdir("/proc/self/fd") == before
+
+
+def test_who_stood_still_itself_blames_nobody(host: Host, begin: Callable[[], Job]) -> None:
+    job = begin()
+    host.warm.postpone(1000.0)
+    host.warm.look(time.monotonic() + 1000.0)
+    host.until("exit status 0", job)
+    assert not host.notes
