@@ -26,6 +26,10 @@ _SCRIPTS = SCRIPTS | {
     "killed": f"{HEAD}; echo part; kill -9 $$",
     "exits": f"{HEAD}; echo whole; exit 3",
     "nph-much": r"printf 'HTTP/1.1 200 OK\r\n\r\n'; exec head -c 100000 /dev/zero",
+    "reset_content": r"printf 'Status: 205 Reset Content\nContent-Type: a/b\nContent-Length: 4\n\nbody'",
+    "host": f'{HEAD}; echo "$HTTP_HOST $SERVER_NAME"',
+    "slowly": f"{HEAD}; echo begun; {MARK}; sleep 0.1; echo ended",
+    "holds": f"{HEAD}; echo held; {MARK}; sleep 1000 2> /dev/null &",
     "nph-empty": f"{MARK}; exit 3",
     "nph-part": "printf 'HTTP/1.1 200'",
     "nph-interim": r"""i=0; while [ $i -lt 3000 ]; do printf 'HTTP/1.1 102 Processing\r\n\r\n'; i=$((i+1)); done;
@@ -46,6 +50,10 @@ def server(shared_daemon: Daemon, shared_place: Place) -> Daemon:
     install(shared_place, _SCRIPTS)
     shared_place.write("www/large", b"x" * 4_000_000)
     text = mount(shared_place, "/s") + mount(shared_place, "/one", 'concurrency = 1\ntimeout = "20s"')
+    text += mount(shared_place, "/short", 'timeout = "300ms"')
+    one = f'script = "{shared_place.path}/cgi/' + '{}"'
+    text += mount(shared_place, "/all", one.format("nph-interim")).replace('root = "cgi"\n', "")
+    text += mount(shared_place, "/nph-plain", one.format("plain")).replace('root = "cgi"\n', "")
     text += mount(shared_place, "/little", 'limits = { output = "10kB" }')
     shared_daemon.configure(f'[[vhost]]\nroot = "www"\n{text}', "workers = 1")
     return shared_daemon.start()
@@ -191,3 +199,42 @@ def test_a_unix_socket_is_not_made_anew_while_the_server_ends(daemon: Daemon, pl
     client.close()
     assert daemon.wait() == 0
     assert not path.exists()
+
+
+def test_the_name_of_the_program_says_whether_it_writes_the_whole_answer(talk: Open, server: Daemon) -> None:
+    """Not that in the URL."""
+    assert talk().ask("/all").text == "end"
+    assert talk().ask("/nph-plain").text == "plain\n"
+
+
+def test_a_reset_content_has_none(talk: Open, server: Daemon) -> None:
+    client = talk()
+    reply = client.ask("/s/reset_content")
+    assert (reply.status, reply.body, reply["Content-Length"]) == (205, b"", "0")
+    assert client.ask("/s/plain").text == "plain\n"
+
+
+def test_the_host_of_the_target_counts(talk: Open, server: Daemon) -> None:
+    client = talk()
+    client.send(b"GET http://other.example:88/s/host HTTP/1.1\r\nHost: evil.example\r\n\r\n")
+    assert client.reply().text == "other.example:88 other.example\n"
+
+
+def test_an_answer_of_unknown_length_is_framed_where_the_connection_closes(talk: Open, server: Daemon) -> None:
+    """Else one that is cut off looks whole."""
+    client = talk()
+    client.send(b"GET /s/slowly?framed HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+    reply = client.reply()
+    assert (reply.framing, reply["Connection"]) == ("chunked", "close")
+    assert reply.text == "begun\nended\n"
+    assert not client.was_cut()
+
+
+def test_a_short_timeout_is_not_for_what_a_script_has_left_behind(
+    talk: Open, server: Daemon, shared_place: Place
+) -> None:
+    """It has ended, and its answer is over a moment later, whatever `timeout` is."""
+    assert talk().ask("/short/holds?held").text == "held\n"
+    server.expect("script failed: it wrote nothing")
+    assert talk().ask("/short/deaf?short").status == 502
+    gone([pid_of(shared_place, "short")])

@@ -134,21 +134,28 @@ def test_what_a_script_has_left_behind_is_ended_with_the_server(alone: Daemon, p
 
 
 @pytest.mark.skipif(shutil.which("setsid") is None, reason="there is no setsid")
-def test_what_is_left_behind_outlives_a_launcher_and_a_reload_and_not_the_server(alone: Daemon, place: Place) -> None:
+@pytest.mark.parametrize("spawner_too", [False, True])
+def test_what_is_left_behind_outlives_a_launcher_and_a_reload_and_not_the_server(
+    alone: Daemon, place: Place, *, spawner_too: bool
+) -> None:
     """Whoever was left before the launcher was killed, and behind that by a script that it had started."""
-    alone.expect("the launcher of scripts has ended")
+    alone.expect("the launcher of scripts has ended", "script failed: its spawner has ended")
     write(place, "leaves", _LEAVES)
     write(place, "leaves_late", f"{MARK}; {GATE}; QUERY_STRING=$QUERY_STRING-left; {_LEAVES}")
     with Talk(alone) as early, Talk(alone) as late:
         assert early.ask("/s/leaves?early").text == "left\n"
         late.send(b"GET /s/leaves_late?late HTTP/1.1\r\nHost: a\r\n\r\n")
         pid_of(place, "late")
-        pid = launcher(alone)
+        pid, spawners = launcher(alone), titled(alone, "httpd: spawner")
         os.kill(pid, signal.SIGKILL)
         launcher(alone, other_than=pid)
         open_gate(place, "late")
         assert late.reply().text == "left\n"
     pids = [pid_of(place, "early"), pid_of(place, "late-left")]
+    if spawner_too:
+        for pid in spawners:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
     alone.reload()
     with Talk(alone) as client:
         assert client.ask("/s/plain").text == "plain\n"

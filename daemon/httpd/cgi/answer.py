@@ -128,7 +128,7 @@ def parse(block: bytes) -> Head:
             if key in found:
                 raise BadOutput(f"{name.decode()} stands there twice")
             found[key] = value
-        if key not in _DROPPED and key not in (b"status", b"content-length"):
+        if key not in _DROPPED and key not in (b"status", b"content-length") and (value or key != b"content-type"):
             fields.append((name, value))
     if not (found.keys() & {b"content-type", b"location", b"status"}):
         raise BadOutput("none of Content-Type, Location and Status is there" if block else "it has no header lines")

@@ -93,6 +93,8 @@ class Examiner:
         interpreter = mount.interpreter(os.fsdecode(name))
         if not os.access(real, os.R_OK if interpreter else os.X_OK):
             raise self._not_executable(real, found, interpreter)
+        if interpreter:
+            _judge_interpreter(interpreter)
         if not _same(real, found):
             raise Refused(403, "it was replaced while it was looked at")
         program = os.fsencode(interpreter) if interpreter else file
@@ -154,6 +156,16 @@ class Examiner:
 
     def _whom(self) -> str:
         return f"uid {self._uid}"
+
+
+def _judge_interpreter(program: str) -> None:
+    """It runs whatever is in its file.  One that is missing is for who starts it to tell."""
+    with contextlib.suppress(OSError):
+        mode = os.stat(program).st_mode
+        if mode & (stat.S_ISUID | stat.S_ISGID):
+            raise Refused(403, f"its interpreter {program!r} is setuid or setgid")
+        if mode & stat.S_IWOTH:
+            raise Refused(403, f"everybody may write to its interpreter {program!r} (chmod o-w)")
 
 
 def _folders(root: bytes, file: bytes, real: bytes) -> list[bytes]:

@@ -10,8 +10,8 @@ Rules:
 - A worker gets a door to the mounts of its own generation and to nothing else; what else it says is noted.
 - Mounts that are the same in two generations share their spawner, so `concurrency` holds over a reload.
 - Without the master it ends with the last worker: spawners see that, and end their scripts.
-- Who has lost all parents among the scripts, and its spawner too (`cgi.strays`), becomes a child of this process (a
-  subreaper), and is ended with it.
+- Who has lost all parents among the scripts becomes a child of this process (a subreaper), and is ended with it; where
+  this process was killed, a child of the master, which ends it with the server.
 """
 
 from __future__ import annotations
@@ -46,7 +46,6 @@ from httpd.cgi.messages import (
     send,
 )
 from httpd.cgi.spawner import Spawner
-from httpd.cgi.strays import Strays
 from httpd.cgi.teams import Record, Team, Worker
 from httpd.system import children, pairs, privileges, signals
 from httpd.system.descriptors import close_all_but
@@ -75,8 +74,6 @@ class Launcher:
         self._nofile = nofile
         self._master = Receiver(master, ToLauncher)
         self._environ = environ
-        fd = children.watch(os.getppid())
-        self._parent = -1 if fd is None else fd
         self._watching = Watching(self._failed)
         self._tables: dict[int, dict[str, Mount]] = {}
         self._teams: list[Team] = []
@@ -234,7 +231,7 @@ class Launcher:
             with signals.blocked_signals():
                 pid = os.fork()
                 if pid == 0:
-                    _become_spawner(team, theirs, self._parent, self._environ, self._nofile)
+                    _become_spawner(team, theirs, self._environ, self._nofile)
         except OSError:
             ours.close()
             raise
@@ -289,8 +286,7 @@ def _same(one: Mount, other: Mount) -> bool:
     return one.mount == other.mount and one.identity == other.identity
 
 
-def _become_spawner(team: Team, channel: socket.socket, master: int, environ: Mapping[bytes, bytes],
-                    nofile: int) -> None:  # fmt: skip
+def _become_spawner(team: Team, channel: socket.socket, environ: Mapping[bytes, bytes], nofile: int) -> None:
     """In the child: does not return."""
     code = 70
     gc.freeze()
@@ -300,14 +296,13 @@ def _become_spawner(team: Team, channel: socket.socket, master: int, environ: Ma
         wanted, mount = team.mount, team.mount.mount
         who = "" if wanted.identity is None else f" as {wanted.identity.user}"
         set_title(f"httpd: spawner {mount.path}{who}")
-        close_all_but((channel.fileno(), master, team.slots.fd, team.places.fd))
+        close_all_but((channel.fileno(), team.slots.fd, team.places.fd))
         os.setsid()  # scripts are in it: they have no terminal
         os.umask(os.umask(0o077) | 0o022)
         if wanted.identity is not None:
             privileges.drop(wanted.identity, no_new_privs=False)
         switched = wanted.identity is not None
-        strays = Strays(master)
-        Spawner(mount, channel, environ, team.slots, team.places, strays, nofile=nofile, switched=switched).run()
+        Spawner(mount, channel, environ, team.slots, team.places, nofile=nofile, switched=switched).run()
         code = 0
     except privileges.PrivilegeError as error:
         sys.stderr.write(f"httpd: spawner of {team.mount.mount.key}: {error}\n")

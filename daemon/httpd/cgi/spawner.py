@@ -46,7 +46,6 @@ from httpd.cgi.messages import (
 )
 from httpd.cgi.preparing import Preparation
 from httpd.cgi.process import Launch, explain, start
-from httpd.cgi.strays import Strays
 from httpd.cgi.waiting import Waiting
 from httpd.cgi.warm_interpreters import WarmInterpreters
 from httpd.config import schema
@@ -69,7 +68,7 @@ class Spawner:
     """One mount's."""
 
     def __init__(self, mount: schema.Cgi, launcher: socket.socket, environ: Mapping[bytes, bytes], slots: Slots,
-                 places: Slots, strays: Strays, *, nofile: int, switched: bool) -> None:  # fmt: skip
+                 places: Slots, *, nofile: int, switched: bool) -> None:  # fmt: skip
         """`environ` is what the server was started with, `nofile` the soft limit on open files that it had then;
         `slots` are for scripts that run, `places` for requests that wait; `switched`: this process became another
         user."""
@@ -87,7 +86,6 @@ class Spawner:
         self._tell_at = _NEVER  # when to tell of short runs' ends
         self._leaving = False
         self._leave_by = _NEVER
-        self._strays = strays
         base = base_environment(mount, environ)
         self._preparation = Preparation(mount, base, switched=switched)
         self._soft, self._hard = nofile, resource.getrlimit(resource.RLIMIT_NOFILE)[1]
@@ -101,8 +99,7 @@ class Spawner:
         """Serve until nobody needs it any more."""
         while not self._over():
             due = self._warm.due if self._warm is not None else _NEVER
-            due = min(due, self._leave_by, self._tell_at, self._ends.due, self._waiting.due, self._strays.due,
-                      self._dying.due)  # fmt: skip
+            due = min(due, self._leave_by, self._tell_at, self._ends.due, self._waiting.due, self._dying.due)
             self._watching.round(due)
             now = time.monotonic()
             if now > due + _STALL and self._warm is not None:
@@ -113,12 +110,12 @@ class Spawner:
                 self._refuse_late(now)
             if self._warm is not None:
                 self._warm.look(now)
-            if now >= self._strays.due:
-                self._strays.look(now, self._children())
             if now >= self._tell_at:
                 self._tell_at = _NEVER
                 for client in self._clients:
                     client.tell_ends()
+        if self._warm is not None:
+            self._warm.kill()
 
     def _failed(self, error: Exception) -> None:
         """What runs is to be seen to its end, whatever one message has done."""
@@ -131,21 +128,8 @@ class Spawner:
             return False
         if not self._clients and self._leave_by == _NEVER:
             self._leave_by = time.monotonic() + GRACE + _LAST_ROUNDS
-        now = time.monotonic()
         idle = not self._running and not self._waiting
-        if not (idle and not self._clients) and now < self._leave_by:
-            return False
-        if self._strays.detain(now, self._children()):
-            self._leave_by = self._strays.due
-            if self._warm is not None:
-                self._warm.dismiss()
-            return False
-        return True
-
-    def _children(self) -> set[int]:
-        """Those that are no strays: runs and warm interpreters."""
-        jobs = (job for client in self._clients for job in client.jobs.values())
-        return {job.pid for job in (*jobs, *self._dying)} | (set() if self._warm is None else self._warm.pids)
+        return (idle and not self._clients) or time.monotonic() >= self._leave_by
 
     # What the launcher says
 
@@ -172,8 +156,6 @@ class Spawner:
     def _leave(self) -> None:
         self._leaving = True
         self.forget(self._launcher.sock.fileno())
-        if self._strays.signs >= 0:
-            self.watch(self._strays.signs, lambda: self.forget(self._strays.signs))
         for client in self._clients:
             client.tell(Leaving())
 
@@ -306,7 +288,6 @@ class Spawner:
     def ended(self, job: Job, how: str) -> None:
         """A run is over, whoever started it."""
         job.over = True
-        self._strays.ran(time.monotonic())
         self._dying.discard(job)
         job.client.jobs.pop(job.run.number, None)
         job.client.ends.append(Ended(job.run.number, job.pid, how))

@@ -20,7 +20,7 @@ from collections.abc import Iterator
 from httpd.cgi.jobs import Job
 from httpd.system.slots import Slots
 
-_MOMENT = 0.1  # seconds
+_MOMENT = 0.5  # seconds; on a busy machine the news of an end takes its time
 _NEVER = float("inf")
 
 

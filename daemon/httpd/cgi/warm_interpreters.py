@@ -46,15 +46,10 @@ class WarmInterpreters:
         for one in (*self._known.values(), *self._replaced):
             one.postpone(seconds)
 
-    def dismiss(self) -> None:
-        """No more scripts."""
-        for known in self._known.values():
-            known.dismiss()
-
-    @property
-    def pids(self) -> set[int]:
-        """The processes of all that have not ended."""
-        return {one.pid for one in (*self._known.values(), *self._replaced) if one.pid}
+    def kill(self) -> None:
+        """The spawner ends: one that stands still would not notice."""
+        for one in (*self._known.values(), *self._replaced):
+            one.kill()
 
     @property
     def due(self) -> float:

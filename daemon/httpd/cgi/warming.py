@@ -130,6 +130,10 @@ class Interpreter:
         """Whether it has ended."""
         return self._door.fileno() < 0 and not self.pid
 
+    def kill(self) -> None:
+        """End it at once."""
+        self._process.kill()
+
     def dismiss(self) -> None:
         """No more scripts; it ends with its last."""
         self._dismissed = True
@@ -271,7 +275,7 @@ class Interpreter:
     def _died(self) -> None:
         failure = self._failure or self._process.last_words()
         reason = f"its warm interpreter {self._name!r} has ended" + (f": {failure}" if failure else "")
-        if self._ready:
+        if self._ready or not self._waiting:  # else who waits for it is told
             self._host.note(reason)
         self._dismissed = True
         self._close()

@@ -40,7 +40,7 @@ def check_environment(loaded: Loaded, *, who: str) -> list[ConfigError]:
             if isinstance(mount, schema.Directory):
                 obstacle = folder_obstacle(mount.root, who, listing=mount.settings.listing)
                 found.add(_root_key(loaded, mount), *obstacle)
-            if isinstance(mount, schema.Cgi) and mount.root:
+            if isinstance(mount, schema.Cgi) and _has_folder(mount):
                 found.add(f"{mount.key}.root", *folder_obstacle(mount.root, who))
             if isinstance(mount, schema.Directory | schema.Handler):
                 for index, entry in enumerate(mount.pythonpath):
@@ -66,11 +66,17 @@ def check_scripts(loaded: Loaded, keys: Collection[str], *, who: str, switched: 
     return found.problems
 
 
+def _has_folder(mount: schema.Cgi) -> bool:
+    return bool(mount.root) and (os.path.exists(mount.root) or not mount.may_be_missing)
+
+
 def _check_script_paths(mount: schema.Cgi, found: _Findings, who: str, *, switched: bool) -> None:
-    if mount.root:
+    if _has_folder(mount):
         found.add(f"{mount.key}.root", *folder_obstacle(mount.root, who))
         found.add(f"{mount.key}.root", *not_trusted(mount.root, switched=switched))
     programs = {f'{mount.key}.interpreters."{name}"': program for name, program in mount.interpreters.items()}
+    for key, program in programs.items():
+        found.add(key, *not_trusted(program, switched=False))
     if mount.script:
         key = f"{mount.key}.script"
         for path in (mount.folder, mount.script) if os.path.isfile(mount.script) else ():

@@ -59,16 +59,18 @@ def folder_config(
 
 
 def _scripts(root: str, user: str) -> list[schema.Cgi]:
-    """The mounts of its scripts, which run as `user`.  Raises ConfigErrors where there are none."""
-    folders = [name for name in SCRIPT_FOLDERS if os.path.isdir(os.path.join(root, name))]
-    if not folders:
+    """The mounts of its scripts, which run as `user`; one folder may be made later, and is never served as others are.
+
+    Raises ConfigErrors where there are none.
+    """
+    if os.path.isdir(root) and not any(os.path.isdir(os.path.join(root, name)) for name in SCRIPT_FOLDERS):
         hint = f"make one, and put executable files in it: mkdir {os.path.join(root, SCRIPT_FOLDERS[0])}"
         message = f"{root!r} has no folder {' or '.join(map(repr, SCRIPT_FOLDERS))}"
         raise ConfigErrors([ConfigError("", 0, "--cgi", message, hint)])
     return [
         schema.Cgi(f"/{name}", f"vhost[0].cgi[{index}]", schema.Settings(), root=os.path.join(root, name), user=user,
-                   document_root=root)
-        for index, name in enumerate(folders)
+                   document_root=root, may_be_missing=True)
+        for index, name in enumerate(SCRIPT_FOLDERS)
     ]  # fmt: skip
 
 

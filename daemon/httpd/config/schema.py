@@ -131,6 +131,7 @@ class Cgi(Mount, frozen=True, tag="cgi"):
     root: str = ""  # a folder of scripts, or ...
     script: str = ""  # ... the one script
     extensions: tuple[str, ...] = ()  # () means: every file is a script
+    may_be_missing: bool = False  # `root`, which no file can say
     interpreters: dict[str, str] = {}  # ".ext" in lower case -> program
     user: str = ""  # "" means: nobody, or the caller when the master is not root
     group: str = ""

@@ -29,6 +29,10 @@ def _mount(vhost: Checked, table: Checked, settings: schema.Settings) -> Iterato
         for name in ("extensions", "index", "listing"):
             if given.get(name):
                 table.place.child(name).report("is for a folder of scripts, and this is one `script`")
+    for name in given.get("interpreters", {}) if given.get("extensions") else ():
+        if name not in given["extensions"]:
+            place = table.place.child("interpreters").child(name)
+            place.report("is none of `extensions`: such files would be sent as they are", "add it there, too")
     if given.get("warm_modules") and not given.get("warm_python"):
         table.place.child("warm_modules").report("is for `warm_python`, which is off", "add warm_python = true")
     size = sum(len(os.fsencode(name + value)) + 2 for name, value in given.get("env", {}).items())

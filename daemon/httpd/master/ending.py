@@ -172,7 +172,8 @@ class Ending:
 
     def look(self) -> None:
         """Notice that it is over.  To be called behind whatever may have ended the last generation."""
-        if self.stopping and self._drain_at == _NEVER and not self._crew.generations and self._crew.launching.end():
+        crew = self._crew
+        if self.stopping and self._drain_at == _NEVER and not crew.generations and crew.launching.end(crew.strays):
             self.over = True
 
     def _close_listeners(self) -> None:

@@ -6,7 +6,8 @@ Rules:
 - The launcher is told of a generation's scripts before that generation has a worker, and by nobody else.
 - One that ends, or does not answer when a worker has found it silent, is replaced: the new one gets the tables of all
   generations, every worker a way to it.  Scripts that run are seen to their end by their spawners.
-- The server ends when the launcher has, and so not before the last script.
+- The server ends when the launcher has, and so not before the last script.  What scripts have left behind is the
+  launcher's to end; where one was killed that has become a child of the master (a subreaper), which ends it at last.
 - What it says is text for the log.
 """
 
@@ -17,7 +18,7 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 
 import msgspec
 
@@ -30,6 +31,7 @@ from httpd.master.generations import Generation
 from httpd.system import children, pairs, signals
 from httpd.system.pairs import EOF, BadMessage
 from httpd.system.poller import IN, Poller
+from httpd.system.reaping import become_subreaper, end_children
 
 _PONG_SECONDS = 1.0  # that it has to show that it lives
 _END_SECONDS = 8.0  # ... to end all scripts, when the server ends
@@ -58,6 +60,7 @@ class Launching:
         self._answer_by = _NEVER
         self._end_by = _NEVER
         self._ending = False
+        self._lost = False  # a launcher, with what it was to end
 
     # Generations and workers
 
@@ -102,6 +105,7 @@ class Launching:
     # The process
 
     def _start(self) -> None:
+        become_subreaper()
         ours, theirs = pairs.control_pair()
         try:
             with signals.blocked_signals():
@@ -148,7 +152,7 @@ class Launching:
         for fd in fds:
             os.close(fd)
         if isinstance(message, Note):
-            log = self._errors.limited(f"launcher {message.level}", 1) if message.level == "error" else self._errors
+            log = self._errors.limited(("launcher", message.text), 1) if message.level == "error" else self._errors
             getattr(log, message.level)(message.text)
         elif isinstance(message, Pong):
             self._answer_by = _NEVER
@@ -171,7 +175,9 @@ class Launching:
         self._close()
         self._answer_by = _NEVER
         if self._ending:
+            self._lost = self._lost or status.code != 0
             return
+        self._lost = True
         now = time.monotonic()
         self._deaths = self._deaths + 1 if now - self._started < _SHORT else 0
         pause = _PAUSES[min(self._deaths, len(_PAUSES) - 1)]
@@ -223,14 +229,20 @@ class Launching:
             with theirs:
                 pairs.send(child.channel, {"do": "launcher"}, [theirs.fileno()])
 
-    def end(self) -> bool:
-        """The server ends and the workers have: end the scripts.  True when that is done."""
+    def end(self, others: Collection[int]) -> bool:
+        """The server ends and the workers have: end the scripts.  True when that is done.
+
+        `others` are children of the master that are neither workers nor scripts'.
+        """
         if not self._ending:
             self._ending = True
             self._start_at = _NEVER
             self._close()
             if self._pid:
                 self._end_by = time.monotonic() + _END_SECONDS
+        if not self._pid and self._lost:
+            self._lost = False
+            end_children(others)
         return not self._pid
 
 

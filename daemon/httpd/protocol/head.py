@@ -180,7 +180,7 @@ def _target(request: Request) -> None:
 
 
 def _absolute_form(request: Request, scheme: bytes, authority: bytes, path: bytes | None, query: bytes | None) -> None:
-    """RFC 9112 3.2.2: the host of the target counts, whatever Host says."""
+    """RFC 9112 3.2.2: the host of the target counts, whatever Host says; so it is the field's value from here on."""
     if scheme.lower() == b"https":  # RFC 9110 7.4: not over a connection that is not secured
         raise ProtocolError(421, "https was asked for over a plain connection")
     if scheme.lower() != b"http":
@@ -188,6 +188,7 @@ def _absolute_form(request: Request, scheme: bytes, authority: bytes, path: byte
     request.host = parse_host(authority)
     if not request.host:
         raise ProtocolError(400, "empty host in the request target")
+    request.fields[b"host"] = authority
     request.query = query
     # RFC 9112 3.2.4: OPTIONS for an absolute-form without a path is for the server as a whole.
     request.path = path or (b"*" if request.method == b"OPTIONS" and query is None else b"/")

@@ -10,7 +10,7 @@ import urllib.parse
 from http import HTTPStatus
 from typing import Any
 
-from httpd.server.simple import SimpleHTTPRequestHandler
+from httpd.server.simple import SimpleHTTPRequestHandler, path_in
 
 nobody: int | None = None
 
@@ -40,7 +40,17 @@ class CGIHTTPRequestHandler(SimpleHTTPRequestHandler):
         found = self._is_for_script()
         if found:
             return self.run_cgi()
-        return None if found is None else SimpleHTTPRequestHandler.send_head(self)
+        if found is None:
+            return None
+        if type(self).is_cgi is CGIHTTPRequestHandler.is_cgi and self._leads_to_scripts():
+            self.send_error(HTTPStatus.NOT_FOUND, "File not found")
+            return None
+        return SimpleHTTPRequestHandler.send_head(self)
+
+    def _leads_to_scripts(self) -> bool:
+        """Whether a path that is no script's means a file among them all the same: their source is never sent."""
+        file = self.translate_path(self.path)
+        return any(file.startswith(self._file_of(folder) + "/") for folder in self.cgi_directories)
 
     def _is_for_script(self) -> bool | None:
         """`is_cgi`; None if that can't be said: an error was sent."""
@@ -55,7 +65,8 @@ class CGIHTTPRequestHandler(SimpleHTTPRequestHandler):
 
         Raises IndexError for a path that climbs above the root.
         """
-        path = _url_collapse_path(self.path)
+        path, mark, query = self.path.partition("?")
+        path = _url_collapse_path(path_in(path) + mark + query)
         end = path.find("/", 1)
         while end > 0:
             if path[:end] in self.cgi_directories:

@@ -40,6 +40,14 @@ _FOLDER = object()
 _plain_path = re.compile(r"(?:/[A-Za-z0-9_-][A-Za-z0-9_.-]*)+").fullmatch
 
 
+def path_in(target: str) -> str:
+    """The path of a target without a query: less a fragment, and of a whole URL what is behind its host."""
+    path = target.split("#", 1)[0]
+    if path[:1] != "/" and path[:8].lower().startswith(("http://", "https://")):
+        path = "/" + path.split("://", 1)[1].partition("/")[2]
+    return path
+
+
 class SimpleHTTPRequestHandler(BaseHTTPRequestHandler):
     """GET and HEAD for the files below `directory`, the current one if None.
 
@@ -216,9 +224,7 @@ class SimpleHTTPRequestHandler(BaseHTTPRequestHandler):
             path = mounted.below(self._exchange, path)
         if _plain_path(path) and os.path is posixpath and self.directory[-1:] not in ("", "/"):
             return self.directory + path
-        path = path.split("?", 1)[0].split("#", 1)[0]
-        if path[:1] != "/" and path[:8].lower().startswith(("http://", "https://")):
-            path = "/" + path.split("://", 1)[1].partition("/")[2]
+        path = path_in(path.split("?", 1)[0])
         slash = path.rstrip().endswith("/")
         if "%" in path:
             path = _unquote(path)

@@ -9,11 +9,14 @@ import contextlib
 import os
 import signal
 import sys
+import time
+from collections.abc import Collection
 from pathlib import Path
 
 from httpd.system.privileges import prctl
 
 _PR_SET_CHILD_SUBREAPER = 36
+_ROUND = 0.002  # seconds
 
 
 def become_subreaper() -> None:
@@ -32,12 +35,15 @@ def child_pids() -> list[int]:
         return []
 
 
-def end_children() -> None:
-    """Kill and collect all children, and all that become children by that, round after round."""
-    known: set[int] = set()
-    while pids := set(child_pids()) - known:
+def end_children(but: Collection[int] = (), seconds: float = 2.0) -> None:
+    """Kill and collect all children but those, and all that become children by that, round after round.
+
+    Gives up behind `seconds`: the kernel may hold one up.
+    """
+    until = time.monotonic() + seconds
+    while (pids := set(child_pids()) - set(but)) and time.monotonic() < until:
         for pid in pids:
-            known.add(pid)
             with contextlib.suppress(ProcessLookupError, PermissionError, ChildProcessError):
                 os.kill(pid, signal.SIGKILL)
-                os.waitpid(pid, 0)
+                os.waitpid(pid, os.WNOHANG)
+        time.sleep(_ROUND)

@@ -85,7 +85,7 @@ class Probe:
     def _prepare(self, request: Request, mount: ScriptMount, found: Found, port: int, body: int, length: int) -> None:
         """Make the run.  Raises OSError; `body` is the caller's then, and where there is none."""
         exchange = self._exchange = ScriptExchange(self._scripts, mount, request)
-        exchange.owner, exchange.keep_alive = self, False
+        exchange.owner, exchange.keep_alive, exchange.minor = self, False, 0  # its body is not to be chunked
         known = length if b"content-length" in request.fields else None
         facts = facts_for(mount, found, (b"127.0.0.1", 0), ("127.0.0.1", port))
         facts.length = known

@@ -30,6 +30,7 @@ from httpd.worker.script_stdin import Progress
 
 _LINGER = 2.0  # seconds that output, or stderr, may stay open behind the script's end
 _HEARD = 4.0  # ... that a spawner has to tell of the end of what it was told to stop, and the launcher to judge it
+_AT_ONCE = 1.0  # ... behind an answer within which its process' end may have cut it
 _NEVER = float("inf")
 
 
@@ -53,7 +54,7 @@ class ScriptRun:
         self.pid = 0
         self.on_over: Callable[[], None] | None = None  # called when all is known of it
         self._answer = ScriptAnswer(self, sink, scripts.context.limits.head)
-        self._started = 0.0
+        self._started = self._answered_at = 0.0
         self._ended: str | None = None
         self._orphan = False
         self._stopped = False
@@ -108,7 +109,8 @@ class ScriptRun:
         self.started(pid)
         self._ended = how
         self._linger_until = self.scripts.context.now + _LINGER
-        if self._answer.begun and not self._stopped and not how.startswith("exit status"):
+        late = self.state is State.ANSWERED and self.scripts.context.now > self._answered_at + _AT_ONCE
+        if self._answer.begun and not late and not self._stopped and not how.startswith("exit status"):
             self.scripts.context.errors.warning("script has ended behind the beginning of its answer",
                                                 script=self.found.file, pid=pid, ended=how)  # fmt: skip
         if self._answer.sink is None:
@@ -217,7 +219,7 @@ class ScriptRun:
             known: Any = {"pid": self.pid, "ended": self.pid and self._ended, "stderr": self.stderr.last_words}
             reason += ", behind the beginning of its answer" if sent else ""
             errors = self.scripts.context.errors
-            log = errors.limited(f"scripts {self.mount.key}", 1) if status == 503 else errors
+            log = errors.limited((self.mount.key, reason), 1) if status == 503 else errors
             log.error(f"script failed: {reason}", script=self.found.file, request=sink.line, status=sent or status,
                       id=self.id, **{name: value for name, value in known.items() if value})  # fmt: skip
         self._stop()
@@ -275,7 +277,7 @@ class ScriptRun:
         longest = self.mount.mount.max_time
         if self.state in (State.RUNNING, State.ANSWERED) and longest and now - self._started >= longest:
             self._too_long(f"it ran for more than max_time ({longest:g} s)")
-        elif now >= self.deadline:
+        elif now >= self.deadline and self._linger_until == _NEVER:  # else it is over, or about to be told
             self._expire()
 
     def _expire(self) -> None:
@@ -340,7 +342,8 @@ class ScriptRun:
             if self.state in AHEAD:
                 self.deadline = _NEVER  # it was for the first word of the spawner
             soon = self.scripts.context.now + _LINGER
-            if self.state is not State.ANSWERED and not self._stopped:
-                self.word_by = min(self.word_by, soon)
+            if self.state is not State.ANSWERED:
+                self._answered_at = self.scripts.context.now
+                self.word_by = self.word_by if self._stopped else min(self.word_by, soon)
             self.state = State.ANSWERED
             self._linger_until = min(self._linger_until, soon if self.gone else _NEVER)

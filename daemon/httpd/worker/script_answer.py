@@ -31,7 +31,7 @@ class ScriptAnswer:
         self.hold_until = _NEVER
         self.begun = False  # it has left, in part at least
         self.reader = HeadReader(limit)
-        self._nph = is_nph(run.found.name.rpartition(b"/")[2])
+        self._nph = is_nph(run.found.file.rpartition(b"/")[2])
         self._head: Head | None = None
         self._pieces: list[bytes] = []
         self._output = 0
@@ -132,6 +132,8 @@ class ScriptAnswer:
         head = self._head
         assert head is not None
         announced = head.length if head.length is not None else length
+        if head.status == 205:  # RFC 9110 15.3.6: it has no content, and says so
+            self._pieces, announced = [], 0
         lines = head.lines()
         if announced is not None:
             lines += b"Content-Length: %d\r\n" % announced

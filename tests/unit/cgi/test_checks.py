@@ -311,6 +311,23 @@ def test_the_folder_of_the_one_script(top: Path, judge: Judge) -> None:
 # What is remembered
 
 
+@pytest.mark.parametrize(
+    ("mode", "reason"),
+    [
+        (0o4755, "is setuid or setgid"), (0o2755, "is setuid or setgid"),
+        (0o757, "everybody may write to its interpreter"),
+    ],
+)
+def test_what_an_interpreter_may_be(top: Path, judge: Judge, mode: int, reason: str) -> None:
+    plant(top / "cgi", "run.sh", 0o644)
+    interpreter = plant(top, "shell", 0o755)
+    fields = {"interpreters": {".sh": str(interpreter)}}
+    assert isinstance(judge("run.sh", **fields), Program)
+    interpreter.chmod(mode)
+    status, said = judge("run.sh", **fields)
+    assert (status, reason in said) == (403, True), said
+
+
 @pytest.fixture
 def examiner(top: Path) -> Examiner:
     """Of an ordinary user that is the owner of all files: not as root, who would be refused."""

@@ -8,7 +8,7 @@ from httpd.cgi.jobs import Job
 from httpd.cgi.waiting import Waiting
 from httpd.system.slots import Slots
 
-MOMENT = 0.1  # seconds
+MOMENT = 0.5  # seconds
 
 
 def job() -> Job:
@@ -41,12 +41,12 @@ def test_without_a_place_it_is_refused_in_a_moment() -> None:
     early, later = job(), job()
     assert waiting.due == float("inf")
     assert waiting.add(early, 10.0)
-    assert waiting.add(later, 10.05)
+    assert waiting.add(later, 10.25)
     assert waiting.due == 10.0 + MOMENT
     assert waiting.late(10.0 + MOMENT / 2) == []
     assert waiting.late(10.0 + MOMENT) == [early]
     assert list(waiting) == [later]
-    assert waiting.due == 10.05 + MOMENT
+    assert waiting.due == 10.25 + MOMENT
     assert waiting.next() is later
     assert waiting.due == float("inf")
 

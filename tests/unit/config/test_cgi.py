@@ -54,7 +54,7 @@ def test_every_key() -> None:
     _, found, git = scripts(load(str(CORPUS), euid=1000, environ={}))
     folder = str(CORPUS.parent)
     assert found.root == f"{folder}/php"
-    assert found.extensions == (".php", ".cgi")
+    assert found.extensions == (".php", ".cgi", ".py")
     assert found.interpreters == {".php": "/usr/bin/php-cgi", ".py": f"{folder}/bin/python"}
     assert (found.user, found.group) == ("www-data", "users")
     assert found.env == {"TZ": "UTC", "EMPTY": "", "_x": "ä"}

@@ -23,7 +23,7 @@ ONLY_HTTPD_KNOWS = {
     "no-vhost", "only-comments", "empty", "vhost-empty-array", "vhost-without-content", "workers-above-max",
     "listen-overlap", "listen-twice", "listen-long-socket", "listen-not-in-server",
     "names-twice", "names-taken", "nameless-twice", "mount-paths-twice", "directory-without-root", "redirect-loop",
-    "methods-vhost", "log-template", "root-control", "handler-paths",
+    "methods-vhost", "log-template", "root-control", "handler-paths", "cgi-interpreters",
 }  # fmt: skip
 
 

@@ -49,6 +49,10 @@ def bare(path: str) -> Handler:
         ("/cgi-bin/a.py", ("/cgi-bin", "a.py")), ("/htbin/a/b?c", ("/htbin", "a/b?c")), ("/cgi-bin", None),
         ("/cgi-bin/", ("/cgi-bin", "")), ("/cgi-binx/a", None), ("/x/../cgi-bin/a", ("/cgi-bin", "a")),
         ("//cgi-bin/a", ("/cgi-bin", "a")), ("/x/cgi-bin/a", None), ("/deep/er/a", ("/deep/er", "a")),
+        ("http://x/cgi-bin/a?b", ("/cgi-bin", "a?b")), ("HTTPS://x:8/%2e/htbin/a", ("/htbin", "a")),
+        ("http://x/cgi-bin/", ("/cgi-bin", "")), ("ftp://x/cgi-bin/a", None),
+        ("/cgi-bin/a#/../../x", ("/cgi-bin", "a")), ("/cgi-bin/#/../..", ("/cgi-bin", "")),
+        ("/cgi-bin/a#b?c#d", ("/cgi-bin", "a?c#d")),
     ],
 )  # fmt: skip
 def test_which_paths_are_for_scripts(path: str, info: tuple[str, str] | None) -> None:
@@ -95,6 +99,14 @@ def test_a_path_is_decoded_once(root: Path) -> None:
     outside.touch(0o755)
     for path in ("/cgi-bin/%252e%252e/tool", "/cgi-bin/%252e%252e%252ftool"):
         assert answer(root, path).startswith("HTTP/1.0 404 ")
+
+
+def test_a_source_is_never_sent(root: Path) -> None:
+    """Even where the two that look at a path do not agree."""
+    with mock.patch.object(cgi, "_url_collapse_path", lambda path: "//elsewhere"):
+        for path in ("/cgi-bin/plain", "/cgi-bin/", "/x/../cgi-bin/plain"):
+            assert answer(root, path) == "HTTP/1.0 404 File not found"
+        assert answer(root, "/file") == "HTTP/1.0 200 OK"
 
 
 def test_post_is_for_scripts(root: Path) -> None:

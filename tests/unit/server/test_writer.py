@@ -60,6 +60,7 @@ def wrote(*pieces: Any, **attributes: Any) -> tuple[bytes, ResponseWriter]:
 H10, H11 = b"HTTP/1.0 200 OK\r\n", b"HTTP/1.1 200 OK\r\n"
 LEN5, CLOSE, KEEP = b"Content-Length: 5\r\n", b"Connection: close\r\n", b"Connection: keep-alive\r\n"
 CHUNKED = b"Transfer-Encoding: chunked\r\n"
+ONE_CHUNK = b"1\r\n1\r\n0\r\n\r\n"
 END = b"\r\n"
 
 # written, what differs in the exchange, what leaves, whether the connection may stay
@@ -78,8 +79,9 @@ CASES: dict[str, tuple[list[bytes], dict[str, Any], bytes, bool]] = {
     "a tunnel": ([H11 + LEN5 + END], {"command": "CONNECT"}, H11 + LEN5 + END, False),
     "a tunnel in 1.0": ([H10 + END, b"raw"], {"command": "CONNECT"}, H10 + END + b"raw", False),
     "no content, and its length": ([b"HTTP/1.1 204 X\r\n" + LEN5 + END], {}, b"HTTP/1.1 204 X\r\n" + END, True),
-    "no length, the handler closes": ([H11 + CLOSE + END, b"1"], {}, H11 + CLOSE + END + b"1", False),
-    "no length, the client closes": ([H11 + END, b"1"], {"keep_alive": False}, H11 + CLOSE + END + b"1", False),
+    "no length, the handler closes": ([H11 + CLOSE + END, b"1"], {}, H11 + CLOSE + CHUNKED + END + ONE_CHUNK, False),
+    "no length, the client closes": ([H11 + END, b"1"], {"keep_alive": False},
+                                     H11 + CHUNKED + CLOSE + END + ONE_CHUNK, False),
     "length, the client closes": ([H11 + LEN5 + END], {"keep_alive": False}, H11 + LEN5 + CLOSE + END, False),
     "length, the handler closes": ([H11 + LEN5 + CLOSE + END], {}, H11 + LEN5 + CLOSE + END, False),
     "1.1 for a 1.0 client": ([H11 + LEN5 + END], {"minor": 0}, H11 + LEN5 + KEEP + END, True),
@@ -91,7 +93,7 @@ CASES: dict[str, tuple[list[bytes], dict[str, Any], bytes, bool]] = {
     "1.0 kept alive without a length": ([H10 + KEEP + END, b"1"], {}, H10 + KEEP + END + b"1", False),
     "1.0 as 1.1": ([H10 + LEN5 + END, b"12345"], {"http11": True}, H11 + LEN5 + END + b"12345", True),
     "1.0 as 1.1 without a length": ([H10 + END, b"1"], {"http11": True},
-                                    H11 + CHUNKED + END + b"1\r\n1\r\n0\r\n\r\n", True),
+                                    H11 + CHUNKED + END + ONE_CHUNK, True),
     "HEAD": ([H11 + LEN5 + END, b"12345"], {"command": "HEAD"}, H11 + LEN5 + END, True),
     "HEAD without a length": ([H11 + END, b"1"], {"command": "HEAD"}, H11 + END, True),
     "HEAD in 1.0": ([H10 + END, b"1"], {"command": "HEAD"}, H10 + END, False),
