@@ -262,12 +262,15 @@ class Supervisor:
     def reload(self, reply: Reply) -> None:
         """Take over the changed configuration, or say why not."""
         self._restore_run_dir()
-        self.reloads.reload(self._waits.behind(reply, lambda: handed_over(self.crew.generations)))
+        self.reloads.reload(self._behind(reply))
 
     def reload_for_good(self, reply: Reply) -> None:
         """The same, and wait until it can't be rolled back any more."""
         self._restore_run_dir()
-        self.reloads.reload_for_good(reply)
+        self.reloads.reload_for_good(self._behind(reply))
+
+    def _behind(self, reply: Reply) -> Reply:  # who is told of a change, and of one back, meets nobody from before it
+        return self._waits.behind(reply, lambda: handed_over(self.crew.generations))
 
     def hang_up(self, reply: Reply) -> None:
         """HUP: a reload; but of a folder that is served the terminal is gone, and with it who wanted the server."""

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from httpd.control.commands import Reply
-from httpd.control.wire import DONE, TIMED_OUT, Outcome
+from httpd.control.wire import DONE, ROLLED_BACK, TIMED_OUT, Outcome
 
 
 @dataclass(slots=True)
@@ -28,10 +28,11 @@ class Waits:
         self._waits.append(_Wait(done, reply, deadline))
 
     def behind(self, reply: Reply, ready: Callable[[], bool], seconds: float = 1.0) -> Reply:
-        """A reply that passes a good outcome on as soon as it is `ready`, and after so many seconds in any case."""
+        """A reply that passes the outcome of a change on as soon as it is `ready`, and after so many seconds in any
+        case; that of none at once."""
 
         def later(outcome: Outcome) -> None:
-            if outcome.code != DONE:
+            if outcome.code not in (DONE, ROLLED_BACK):
                 reply(outcome)
                 return
             until = time.monotonic() + seconds
