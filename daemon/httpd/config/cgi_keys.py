@@ -74,7 +74,7 @@ CGI = Table(
             "env",
             MapOf(
                 grammar.variable,
-                text("a value in quotes", '"/srv/git"', grammar.variable_value),
+                text("a value in quotes", '"/srv/git"', grammar.variable_value, numbers=True),
                 "a table of variables",
                 '{ GIT_PROJECT_ROOT = "/srv/git" }',
                 "^[A-Za-z_][A-Za-z0-9_]*$",

@@ -79,7 +79,9 @@ def charset(text: str) -> str:
 def extension(text: str) -> str:
     """A file name's extension with its dot, in lower case."""
     if not text.startswith("."):
-        raise BadValueError(f"the extension {shown(text)} does not start with a dot", f'write "{"." + text}"')
+        meant = "." + text.strip().lstrip("*").lstrip(".")
+        hint = f'write "{meant}"' if re.fullmatch(r"\.[^./\s*]+", meant) else 'write it as ".html"'
+        raise BadValueError(f"the extension {shown(text)} does not start with a dot", hint)
     if len(text) == 1 or "/" in text or CONTROL.search(text) or " " in text:
         raise BadValueError(f"{shown(text)} is no file name extension", 'write it as ".html"')
     if "." in text[1:]:

@@ -213,7 +213,9 @@ def integer(low: int, high: int) -> Scalar:
 
     def parse(value: object, folder: str) -> object:
         if isinstance(value, bool) or not isinstance(value, int):
-            raise wrong_type(noun, value, f"{max(low, 4)}, without quotes")
+            meant = value.strip() if isinstance(value, str) else f"{value:.0f}" if isinstance(value, float) else ""
+            example = meant if meant.isdecimal() and low <= int(meant) <= high else str(max(low, 4))
+            raise wrong_type(noun, value, f"{example}, without quotes")
         if not low <= value <= high:
             raise BadValueError(f"{shown(value)} is out of range", f"from {low} to {high}")
         return value
@@ -233,12 +235,14 @@ def choice(*words: str) -> Scalar:
     return Scalar(noun, f'"{words[0]}"', parse, {"type": "string", "enum": list(words)})
 
 
-def text(noun: str, example: str, check: Callable[[str], object], *, pattern: str = "") -> Scalar:
-    """A string that `check` takes, or refuses with `BadValueError`."""
+def text(noun: str, example: str, check: Callable[[str], object], *, pattern: str = "",
+         numbers: bool = False) -> Scalar:  # fmt: skip
+    """A string that `check` takes, or refuses with `BadValueError`; `numbers`: it may well be one, in quotes."""
 
     def parse(value: object, folder: str) -> object:
         if not isinstance(value, str):
-            raise wrong_type(noun, value, example)
+            is_number = numbers and isinstance(value, int | float) and not isinstance(value, bool)
+            raise wrong_type(noun, value, f'"{value}"' if is_number else example)
         return check(value)
 
     return Scalar(noun, example, parse, {"type": "string", "pattern": pattern} if pattern else {"type": "string"})

@@ -116,7 +116,7 @@ def _duration_text(value: str) -> float:
     if found is None:
         if value.startswith("-"):
             raise BadValueError(f"{shown(value)} is negative")
-        if re.fullmatch(r"(?:[0-9]+[a-z]+)+", value):
+        if re.fullmatch(r"(?:[0-9]+[a-z]+)+", value) and set(re.findall("[a-z]+", value)) <= set(DURATION_UNITS):
             raise BadValueError(f"{shown(value)} has more than one unit", 'write "90s" for one and a half minutes')
         raise wrong_type("a duration", value, '"30s", or 30 for seconds')
     number, unit = found.groups()
