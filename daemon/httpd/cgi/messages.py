@@ -23,7 +23,6 @@ from typing import Final, Literal
 import msgspec
 
 from httpd.config import schema
-from httpd.system import pairs
 from httpd.system.pairs import EOF, BadMessage, End
 from httpd.system.privileges import Identity
 
@@ -207,11 +206,14 @@ class Receiver:
         Raises BadMessage; its descriptors are closed, and the socket can be read on.
         """
         try:
-            size, extra, flags, _ = self.sock.recvmsg_into([self._buffer], self._fds, _FLAGS)
+            try:
+                size, extra, flags, _ = self.sock.recvmsg_into([self._buffer], self._fds, _FLAGS)
+            except ConnectionResetError:  # as in `pairs.receive`
+                size, extra, flags, _ = self.sock.recvmsg_into([self._buffer], self._fds, _FLAGS)
         except BlockingIOError:
             return None
-        except ConnectionError as error:
-            return None if pairs.is_first_word(error) else EOF
+        except ConnectionError:
+            return EOF
         fds = array.array("i")
         for level, kind, raw in extra:
             if level == _SOCKET and kind == _RIGHTS:

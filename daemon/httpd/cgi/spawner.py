@@ -320,6 +320,8 @@ class Spawner:
             self.forget(self._slots.fd)
 
     def _stop(self, job: Job) -> None:
+        if job.client.jobs.get(job.run.number) is not job:
+            return  # the end of another one was its own
         if not job.pid and job in self._waiting:
             self._waiting.remove(job)
             self._look_at_queue()

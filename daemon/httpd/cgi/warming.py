@@ -79,6 +79,7 @@ class Interpreter:
         self._ready = False
         self._dismissed = False
         self._failure = ""
+        self._gone = False
         self._waiting: dict[Any, tuple[Launch, bytes]] = {}  # what it has not been given yet, by job
         self._jobs: dict[int, Any] = {}
         self._numbers = 0
@@ -161,7 +162,7 @@ class Interpreter:
         kinds = bytes(_KINDS.get(stat.S_IFMT(os.fstat(fd).st_mode), 63) for fd in job.fds)
         message = marshal.dumps((number, script, list(words), kinds, launch.folder, environment), 2)
         if not self._send(message, job.fds):
-            if self._unanswered or not self.pid:
+            if self._unanswered or self._gone or not self.pid:
                 return False
             self._host.decline(job, 503, "it is too much for the warm interpreter")
             return True
@@ -178,6 +179,7 @@ class Interpreter:
             if not self._hand_over(job, launch, script):
                 return
             self._waiting.pop(job, None)
+        self._close_if_done()
 
     def look(self, now: float) -> None:
         """See whether it answers; kill it, where it has not for long, or does not end."""
@@ -221,7 +223,8 @@ class Interpreter:
         extra = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))] if fds else []
         try:
             self._door.sendmsg([message], extra)
-        except OSError:
+        except OSError as error:
+            self._gone = isinstance(error, ConnectionError)  # its end will be told
             return False
         return True
 

@@ -59,7 +59,7 @@ def folder_config(
 
 
 def _scripts(root: str, user: str) -> list[schema.Cgi]:
-    """The mounts of its scripts, which run as `user`; one folder may be made later, and is never served as others are.
+    """The mounts of its scripts, which run as `user`; one folder may be made later.
 
     Raises ConfigErrors where there are none.
     """
@@ -71,6 +71,7 @@ def _scripts(root: str, user: str) -> list[schema.Cgi]:
         schema.Cgi(f"/{name}", f"vhost[0].cgi[{index}]", schema.Settings(), root=os.path.join(root, name), user=user,
                    document_root=root, may_be_missing=True)
         for index, name in enumerate(SCRIPT_FOLDERS)
+        if os.path.isdir(os.path.join(root, name)) or not os.path.lexists(os.path.join(root, name))
     ]  # fmt: skip
 
 

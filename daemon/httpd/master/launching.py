@@ -31,10 +31,11 @@ from httpd.master.generations import Generation
 from httpd.system import children, pairs, signals
 from httpd.system.pairs import EOF, BadMessage
 from httpd.system.poller import IN, Poller
-from httpd.system.reaping import become_subreaper, end_children
+from httpd.system.reaping import become_subreaper, child_pids, end_children
 
 _PONG_SECONDS = 1.0  # that it has to show that it lives
 _END_SECONDS = 8.0  # ... to end all scripts, when the server ends
+_LOST_SECONDS = 3.5  # that spawners of a lost launcher have for the same
 _PAUSES = (0.0, 0.5, 1.0, 2.0, 5.0)  # seconds before it is started anew, by how often it has died in short order
 _SHORT = 30.0  # seconds
 _NEVER = float("inf")
@@ -61,6 +62,7 @@ class Launching:
         self._end_by = _NEVER
         self._ending = False
         self._lost = False  # a launcher, with what it was to end
+        self._before = set(child_pids())  # of whoever was this process before
 
     # Generations and workers
 
@@ -152,7 +154,7 @@ class Launching:
         for fd in fds:
             os.close(fd)
         if isinstance(message, Note):
-            log = self._errors.limited(("launcher", message.text), 1) if message.level == "error" else self._errors
+            log = self._errors.limited(f"launcher {message.level}", 1) if message.level == "error" else self._errors
             getattr(log, message.level)(message.text)
         elif isinstance(message, Pong):
             self._answer_by = _NEVER
@@ -176,6 +178,7 @@ class Launching:
         self._answer_by = _NEVER
         if self._ending:
             self._lost = self._lost or status.code != 0
+            self._end_by = _NEVER
             return
         self._lost = True
         now = time.monotonic()
@@ -206,7 +209,7 @@ class Launching:
 
     def tick(self, now: float, generations: Iterable[Generation]) -> None:
         """What is due."""
-        if now >= self._answer_by or now >= self._end_by:
+        if now >= self._answer_by or (now >= self._end_by and self._pid):
             if self._pid:
                 what = "end" if self._ending else "answer"
                 self._errors.error(f"the launcher of scripts does not {what}: killed")
@@ -240,10 +243,16 @@ class Launching:
             self._close()
             if self._pid:
                 self._end_by = time.monotonic() + _END_SECONDS
-        if not self._pid and self._lost:
-            self._lost = False
-            end_children(others)
-        return not self._pid
+        if self._pid:
+            return False
+        if self._lost and set(child_pids()) - self._before - set(others):
+            if self._end_by == _NEVER:
+                self._end_by = time.monotonic() + _LOST_SECONDS
+            if time.monotonic() < self._end_by:
+                return False
+            end_children(self._before | set(others), seconds=0.5)
+        self._end_by = _NEVER
+        return True
 
 
 def scripts_of(config: schema.Config) -> list[schema.Cgi]:

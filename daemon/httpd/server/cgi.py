@@ -10,6 +10,8 @@ import urllib.parse
 from http import HTTPStatus
 from typing import Any
 
+from httpd.content import paths
+from httpd.server import mounted
 from httpd.server.simple import SimpleHTTPRequestHandler, path_in
 
 nobody: int | None = None
@@ -50,7 +52,15 @@ class CGIHTTPRequestHandler(SimpleHTTPRequestHandler):
     def _leads_to_scripts(self) -> bool:
         """Whether a path that is no script's means a file among them all the same: their source is never sent."""
         file = self.translate_path(self.path)
-        return any(file.startswith(self._file_of(folder) + "/") for folder in self.cgi_directories)
+        if any(file.startswith(self._file_of(folder) + "/") for folder in self.cgi_directories):
+            return True
+        if self._exchange is None or self._exchange.mount.directory is None:
+            return False
+        try:
+            path = mounted.decoded_below(self._exchange, self.path)
+        except paths.PathError:  # which will be the answer
+            return False
+        return any(path.startswith(folder + "/") for folder in self.cgi_directories)
 
     def _is_for_script(self) -> bool | None:
         """`is_cgi`; None if that can't be said: an error was sent."""

@@ -44,6 +44,12 @@ def below(exchange: Exchange, path: str) -> str:
     return path
 
 
+def decoded_below(exchange: Exchange, target: str) -> str:
+    """The path of a target as the mount will look for it, less the mount's own.  Raises PathError."""
+    path = paths.normalize(paths.decode(target.encode("latin-1", "replace").partition(b"?")[0]))
+    return os.fsdecode(path.removeprefix(exchange.mount.prefix))
+
+
 def follows(handler: Any, stock: Any) -> bool:
     """Whether the mount can answer for this handler."""
     mount = handler._exchange.mount if handler._exchange is not None else None

@@ -193,7 +193,7 @@ class ResponseWriter(WriteOnly):
             self._left = says.length
         elif says.coded:
             keep = False  # the handler frames its body itself; whether it does so rightly is not known here
-        elif exchange.minor:  # where the connection is closed, too: else a cut answer looks like a whole one
+        elif exchange.minor and not says.closes:  # where we close, too: else a cut answer looks like a whole one
             self._chunked = True
             more = b"Transfer-Encoding: chunked\r\n"
         else:

@@ -82,11 +82,14 @@ def receive(sock: socket.socket) -> tuple[dict[str, Any], list[int]] | Literal[E
     """
     room = socket.CMSG_SPACE(MAX_FDS * array.array("i").itemsize)
     try:
-        data, extra, flags, _ = sock.recvmsg(MAX_MESSAGE, room, _RECEIVE_FLAGS)
+        try:
+            data, extra, flags, _ = sock.recvmsg(MAX_MESSAGE, room, _RECEIVE_FLAGS)
+        except ConnectionResetError:  # once, where the peer has left something unread; what it has said comes behind
+            data, extra, flags, _ = sock.recvmsg(MAX_MESSAGE, room, _RECEIVE_FLAGS)
     except BlockingIOError:
         return None
-    except ConnectionError as error:
-        return None if is_first_word(error) else EOF
+    except ConnectionError:
+        return EOF
     fds = _descriptors(extra)
     if not data and not fds and not flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC):
         return EOF
@@ -96,11 +99,6 @@ def receive(sock: socket.socket) -> tuple[dict[str, Any], list[int]] | Literal[E
         for fd in fds:
             os.close(fd)
         raise
-
-
-def is_first_word(error: ConnectionError) -> bool:
-    """Whether what the peer has said can still be read: Linux tells of messages that it has left unread first, once."""
-    return sys.platform == "linux" and isinstance(error, ConnectionResetError)
 
 
 def _parse(data: bytes, flags: int) -> dict[str, Any]:

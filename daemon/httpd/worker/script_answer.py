@@ -118,7 +118,7 @@ class ScriptAnswer:
         assert sink is not None
         if head is None:
             return self._begin(None)
-        bodiless = sink.command == "HEAD" or head.status in (204, 304)
+        bodiless = sink.command == "HEAD" or head.status in (204, 205, 304)
         if head.length is not None and self._output < head.length and not bodiless:
             self._run.fail(502, f"it promised {head.length} bytes and sent {self._output}")
             return False

@@ -39,12 +39,12 @@ PATIENCE = 20.0  # seconds; reached only by a failure
 _DAEMON = Path(__file__).parents[3] / "daemon"
 _BE_IT = """
 import os, socket, sys
-real = os.readlink
-def readlink(path, **options):
+real = os.path.realpath
+def realpath(path, **options):
     if os.fsencode(path).endswith(b"/vanishing"):  # as if it had become a file since it was looked at
         raise OSError(22, "Invalid argument")
     return real(path, **options)
-os.readlink = readlink
+os.path.realpath = realpath
 from httpd.cgi.launcher import launch
 launch(socket.socket(fileno=int(sys.argv[1])), dict(os.environb))
 """

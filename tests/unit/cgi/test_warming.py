@@ -206,6 +206,15 @@ def test_the_end_of_a_process_is_enough(host: Host, begin: Callable[[], Job], tm
         os.kill(int(note.read_text()), signal.SIGKILL)
 
 
+def test_what_comes_before_the_news_of_an_end_is_for_the_successor(host: Host, begin: Callable[[], Job]) -> None:
+    host.until("exit status 0", begin())
+    old = interpreter(host)
+    os.kill(old.pid, signal.SIGKILL)
+    os.waitid(os.P_PID, old.pid, os.WEXITED | os.WNOWAIT)
+    host.until("exit status 0", begin())
+    assert interpreter(host) is not old
+
+
 def test_an_interpreter_that_is_not_there_costs_no_descriptor(host: Host, tmp_path: Path) -> None:
     nobody: Any = None
     script = tmp_path / "script"

@@ -109,6 +109,20 @@ def test_a_source_is_never_sent(root: Path) -> None:
         assert answer(root, "/file") == "HTTP/1.0 200 OK"
 
 
+def test_a_source_is_never_sent_below_a_mount(root: Path) -> None:
+    """Whose prefix is looked for in the path as it was sent by the one, and decoded by the other."""
+    handler = bare("/")
+    handler.directory = str(root)
+    mount = mock.Mock(prefix=b"/app")
+    handler._exchange = mock.Mock(mount=mount)
+    for path in ("/app/cgi-bin/run", "/%61pp/cgi-bin/run", "/./app/cgi-bin/run", "//app//cgi-bin/run"):
+        handler.path = path
+        assert handler._leads_to_scripts(), path
+    for path in ("/app/file", "/%61pp/x/cgi-bin/run", "/app/%00"):
+        handler.path = path
+        assert not handler._leads_to_scripts(), path
+
+
 def test_post_is_for_scripts(root: Path) -> None:
     assert answer(root, "/../x", "POST").startswith("HTTP/1.0 400 ")
     assert answer(root, "/file", "POST") == "HTTP/1.0 501 Can only POST to CGI scripts"

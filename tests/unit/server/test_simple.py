@@ -64,7 +64,9 @@ def test_a_file(root: Path) -> None:
 
 
 def test_its_head(root: Path) -> None:
-    assert get(root, "/data.bin", method="HEAD") == get(root, "/data.bin").partition(DATA)[0]
+    heads = (get(root, "/data.bin", method="HEAD"), get(root, "/data.bin").partition(DATA)[0])
+    one, other = (re.sub(rb"\r\nDate: .*", b"", head) for head in heads)
+    assert one == other
 
 
 @pytest.mark.parametrize(

@@ -79,7 +79,7 @@ CASES: dict[str, tuple[list[bytes], dict[str, Any], bytes, bool]] = {
     "a tunnel": ([H11 + LEN5 + END], {"command": "CONNECT"}, H11 + LEN5 + END, False),
     "a tunnel in 1.0": ([H10 + END, b"raw"], {"command": "CONNECT"}, H10 + END + b"raw", False),
     "no content, and its length": ([b"HTTP/1.1 204 X\r\n" + LEN5 + END], {}, b"HTTP/1.1 204 X\r\n" + END, True),
-    "no length, the handler closes": ([H11 + CLOSE + END, b"1"], {}, H11 + CLOSE + CHUNKED + END + ONE_CHUNK, False),
+    "no length, the handler closes": ([H11 + CLOSE + END, b"1"], {}, H11 + CLOSE + END + b"1", False),
     "no length, the client closes": ([H11 + END, b"1"], {"keep_alive": False},
                                      H11 + CHUNKED + CLOSE + END + ONE_CHUNK, False),
     "length, the client closes": ([H11 + LEN5 + END], {"keep_alive": False}, H11 + LEN5 + CLOSE + END, False),
