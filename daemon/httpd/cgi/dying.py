@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator
 
 from httpd.cgi.jobs import Job, signal_group
 
@@ -16,9 +15,6 @@ class Dying:
 
     def __init__(self) -> None:
         self._jobs: set[Job] = set()
-
-    def __iter__(self) -> Iterator[Job]:
-        return iter(self._jobs)
 
     def add(self, job: Job, now: float) -> None:
         """Have it end."""

@@ -1,7 +1,8 @@
 """What worker, launcher and spawners say to each other: MessagePack over pairs of unix sockets, one message a packet.
 
-    worker -> launcher    Ask, Suspect                 master -> launcher   Mount, Admit, Drop
-    launcher -> worker    Door (with a socket), Shut   launcher -> master   Note, Pong; from spawners, too
+    worker -> launcher    Ask, Suspect                 master -> launcher   Mount, Admit, Drop, Ping
+    launcher -> worker    Door (with a socket), Shut   launcher -> master   Note, Pong
+    launcher -> spawner   Admit, Ping                  spawner -> launcher  Note, Pong
     worker -> spawner     Run (with three fds), Stop   spawner -> worker    Queued, Started, Declined, Ended, Several,
                                                                             Leaving
 

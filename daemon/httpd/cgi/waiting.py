@@ -15,7 +15,6 @@ Rules:
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
 
 from httpd.cgi.jobs import Job
 from httpd.system.slots import Slots
@@ -38,9 +37,6 @@ class Waiting:
 
     def __contains__(self, job: object) -> bool:
         return job in self._jobs
-
-    def __iter__(self) -> Iterator[Job]:
-        return iter(self._jobs)
 
     def add(self, job: Job, now: float) -> bool:
         """Have it wait; False: there are too many.  `now` is in monotonic seconds."""

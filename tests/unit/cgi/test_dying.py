@@ -31,7 +31,7 @@ def test_term_then_kill() -> None:
     dying.add(one, 10.0)
     dying.add(other, 11.0)
     assert one.stopping
-    assert set(dying) == {one, other}
+    assert dying._jobs == {one, other}
     assert warm.sent == [(one, signal.SIGTERM), (other, signal.SIGTERM)]
     assert dying.due == 10.0 + GRACE
     dying.look(dying.due - 0.1)

@@ -45,7 +45,7 @@ def test_without_a_place_it_is_refused_in_a_moment() -> None:
     assert waiting.due == 10.0 + MOMENT
     assert waiting.late(10.0 + MOMENT / 2) == []
     assert waiting.late(10.0 + MOMENT) == [early]
-    assert list(waiting) == [later]
+    assert list(waiting._jobs) == [later]
     assert waiting.due == 10.25 + MOMENT
     assert waiting.next() is later
     assert waiting.due == float("inf")
