@@ -99,6 +99,7 @@ class _Server:
     """The parent: its socket, and the scripts that run, by the spawner's number for them."""
 
     def __init__(self, interpreter: Interpreter) -> None:
+        self.interpreter = interpreter
         self.door = socket.socket(fileno=_DOOR)
         self.door.set_inheritable(False)
         self.door.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)  # a message has to fit in
@@ -168,6 +169,8 @@ class _Server:
         code.offer()
         pid = -1
         try:
+            if not self.interpreter.expected:
+                self.interpreter.expect(marshal.loads(message[5]))
             pid = os.fork()
             if not pid:
                 return code

@@ -6,6 +6,8 @@ Rules:
   its text.  They come through a pipe: its user need not be able to read the files.
 - Descriptors: 0 and 1 nothing, 2 a file until all modules are loaded, 3 the text, 4 its door, 5 the real stderr.
 - Until then its last words are the reason, if it does not get ready.
+- Its libraries are bound at once: what is bound at its first call, and is called first behind a fork, would be looked
+  up by every script anew.
 """
 
 from __future__ import annotations
@@ -64,7 +66,7 @@ class WarmProcess:
             os.chdir("/")
             pairs = ((null, 0), (null, 1), (high[2], 2), (high[0], 3), (high[1], 4), (high[3], 5))
             return os.posix_spawn(
-                command[0], [*command, b"-c", _BOOT], environment, setsid=True, setsigmask=(),
+                command[0], [*command, b"-c", _BOOT], {**environment, b"LD_BIND_NOW": b"1"}, setsid=True, setsigmask=(),
                 file_actions=[(os.POSIX_SPAWN_DUP2, fd, number) for fd, number in pairs],
                 setsigdef=CHANGEABLE,
             )  # fmt: skip

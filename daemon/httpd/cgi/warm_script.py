@@ -36,6 +36,8 @@ _LIMITS = (("cpu", resource.RLIMIT_CPU, 1), ("memory", resource.RLIMIT_AS, 0), (
 # Modules whose functions for a fork do nothing where no lock is held and there is no other thread; but they go through
 # all that they know, which costs more than the fork itself.  (That of `random` is made up for below.)
 _IDLE_AT_FORK = {"logging", "random", "threading"}
+# Variables of which a client has a say: what one has sent is not kept for the scripts of others.
+_SENT = (b"AUTH_", b"CONTENT_", b"HTTP_", b"PATH_", b"QUERY_", b"REMOTE_", b"REQUEST_URI", b"SERVER_NAME")
 
 
 class Interpreter:
@@ -90,6 +92,7 @@ class Interpreter:
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
         self.changes = {name: value for name, value in os.environb.items() if self.environment.get(name) != value}
         os.environb.clear()
+        self.expected: dict[bytes, bytes] = {}
         self.names = {name.partition(".")[0] for name in sys.modules} - set(sys.builtin_module_names)
         self.plain = all(map(_plain, sys.modules.values())) and not (sys.flags.dev_mode or sys.warnoptions)
         self.last = list(sys.modules)[-1]
@@ -136,6 +139,15 @@ class Interpreter:
         setattr(sys, _STREAMS[number], stream)
         setattr(sys, f"__{_STREAMS[number]}__", stream)
 
+    def expect(self, environment: dict[bytes, bytes]) -> None:
+        """Have in place, for all scripts, what the first one gets: most of it is the same for all, and a variable that
+        is there takes less memory apart by its change than a new one."""
+        expected = {name: b"" if name.startswith(_SENT) else value for name, value in environment.items()}
+        expected.update(self.changes)
+        os.environb.clear()  # of an attempt that has failed
+        os.environb.update(expected)
+        self.expected = expected
+
     # In the process of a script
 
     def become(self, fds: list[int], kinds: bytes, folder: bytes, environment: dict[bytes, bytes],
@@ -149,11 +161,7 @@ class Interpreter:
                 if kind != 112:  # p
                     self._install(number, self.no_input if not number and kind == 99 else self._stream(number))
         os.chdir(folder)
-        environment.update(self.changes)
-        known, put = os.environb._data, os.putenv  # type: ignore[attr-defined]  # without os.environ's checks
-        known.update(environment)
-        for name, value in environment.items():
-            put(name, value)
+        self._set_environment(environment)
         for functions in self.at_fork:
             self.register_at_fork(**functions)
         if self.at_fork and "random" in sys.modules:
@@ -166,6 +174,17 @@ class Interpreter:
                 there = resource.getrlimit(kind)[1]
                 most = limits[limit] + more if there == resource.RLIM_INFINITY else min(limits[limit] + more, there)
                 resource.setrlimit(kind, (min(limits[limit], most), most))
+
+    def _set_environment(self, environment: dict[bytes, bytes]) -> None:
+        environment.update(self.changes)
+        there = self.expected
+        for name in there.keys() - environment.keys():
+            del os.environb[name]
+        known, put = os.environb._data, os.putenv  # type: ignore[attr-defined]  # without os.environ's checks
+        for name, value in environment.items():
+            if there.get(name) != value:
+                known[name] = value
+                put(name, value)
 
     def new_main(self, file: str) -> dict[str, Any]:
         """A `__main__` with what this version of Python has in it."""

@@ -109,7 +109,7 @@ CGI = Table(
             "warm_modules",
             ListOf(text("a module", '"json"', grammar.module_name), "an array of modules", '["json", "urllib.parse"]'),
             "[]",
-            "What that interpreter has imported before.",
+            "What that interpreter has imported before, in the place of the usual modules.",
         ),
         *SETTINGS,
     ),

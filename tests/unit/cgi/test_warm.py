@@ -29,6 +29,8 @@ from typing import Any
 
 import pytest
 
+from httpd.cgi.warm_script import Interpreter
+
 PROGRAM = Path(__file__).parents[3] / "daemon" / "httpd" / "cgi"
 PARTS = [(PROGRAM / name).read_bytes() for name in ("warm_script.py", "warm.py")]
 SOURCE = b"\0".join(PARTS)
@@ -116,8 +118,8 @@ class Warm:
         actions = [(os.POSIX_SPAWN_DUP2, null, 0), (os.POSIX_SPAWN_DUP2, null, 1), (os.POSIX_SPAWN_DUP2, stderr, 2),
                    (os.POSIX_SPAWN_DUP2, high[0], 3), (os.POSIX_SPAWN_DUP2, high[1], 4)]  # fmt: skip
         self.pid = os.posix_spawn(
-            command[0], [*command, "-c", BOOT.decode()], environment, file_actions=actions, setsid=True, setsigmask=(),
-            setsigdef=SIGNALS,
+            command[0], [*command, "-c", BOOT.decode()], {**environment, "LD_BIND_NOW": "1"}, file_actions=actions,
+            setsid=True, setsigmask=(), setsigdef=SIGNALS,
         )  # fmt: skip
         for fd in (source, null, stderr, *high):
             os.close(fd)
@@ -512,6 +514,28 @@ def test_a_fresh_process_each_time(started: Callable[..., Warm], tmp_path: Path)
     outputs = [warm.run(script)[0].split() for _ in range(3)]
     assert [words[:2] for words in outputs] == [[b"False", b"None"]] * 3
     assert len({words[2] for words in outputs}) == 3
+
+
+def test_each_has_its_own_variables_alone(started: Callable[..., Warm], tmp_path: Path) -> None:
+    first = {**ENVIRONMENT, "HTTP_COOKIE": "first", "SCRIPT_NAME": "/a", "CONTENT_LENGTH": "", "EMPTY": ""}
+    second = {"QUERY_STRING": "", "HTTP_COOKIE": "second", "SCRIPT_NAME": "/b", "NEW": "1", "LANG": "C.UTF-8"}
+    warm = started()
+    script = write(tmp_path, "import os\nprint(sorted(os.environ.items()), sorted(os.environb), flush=True)\n"
+                             "os.system('env | LC_ALL=C sort | grep -Ev \'^(_|PWD|SHLVL|OLDPWD|LC_CTYPE)=\'')")  # fmt: skip
+    for environment in (first, second, {}, first, {**second, "HTTP_COOKIE": ""}):
+        given = environment or {"LANG": "C.UTF-8"}
+        assert warm.run(script, environment=given) == executed(warm.command, script, environment=given)
+
+
+def test_what_the_first_client_has_sent_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    environment: dict[bytes, bytes] = {b"OF_ONE": b"that failed"}
+    monkeypatch.setattr(os, "environb", environment)
+    interpreter = object.__new__(Interpreter)
+    interpreter.changes = {b"SET": b"by a module"}
+    sent = (b"HTTP_COOKIE", b"QUERY_STRING", b"REQUEST_URI", b"PATH_INFO", b"REMOTE_USER", b"CONTENT_LENGTH", b"AUTH_TYPE")
+    interpreter.expect({**dict.fromkeys(sent, b"secret"), b"SCRIPT_NAME": b"/a", b"PATH": b"/bin"})
+    kept = {**dict.fromkeys(sent, b""), b"SCRIPT_NAME": b"/a", b"SET": b"by a module"}
+    assert interpreter.expected == environment == {**kept, b"PATH": b"/bin"}
 
 
 def test_a_script_is_compiled_again_when_it_has_changed(started: Callable[..., Warm], tmp_path: Path) -> None:

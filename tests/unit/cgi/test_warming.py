@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from httpd.cgi import warming
@@ -114,6 +115,17 @@ def begin(host: Host, tmp_path: Path) -> Iterator[Callable[[], Job]]:
 def interpreter(host: Host) -> Any:
     (found,) = host.warm._known.values()
     return found
+
+
+@pytest.mark.parametrize("named", [(), ("json",)], ids=["default", "named"])
+def test_it_has_loaded_what_is_named_or_what_is_usual(
+    named: tuple[str, ...], host: Host, begin: Callable[[], Job]
+) -> None:
+    host.warm._mount = msgspec.structs.replace(host.warm._mount, warm_modules=named)
+    host.until("exit status 0", begin())
+    loaded = {Path(file).stem for file in interpreter(host)._files}
+    assert {"encoder", "decoder"} <= loaded  # of json
+    assert ("tempfile" in loaded, "subprocess" in loaded) == (not named, not named)
 
 
 def test_one_that_stands_still_gets_nothing_more(host: Host, begin: Callable[[], Job]) -> None:
