@@ -5,8 +5,8 @@ httpd is imported here, and the user need not be able to read httpd's files.  De
 socket to the spawner, 5, if it is there, what stderr is once all modules are loaded.
 
     spawner -> here    JSON: {"modules", "cpu", "memory", "files"}; then of marshal, version 2, and with three
-                       descriptors: (number, script, words, their kinds, folder, environment in turn marshalled), or
-                       (number, signal)
+                       descriptors: (number, script, words, their kinds, folder, environment in turn marshalled),
+                       (number, signal), or (length of the next message,), where that is more than `_USUAL`
     here -> spawner    JSON: {"ready": files of all modules} or {"failed": why not}; then words:
                        pid NUMBER PID, errno NUMBER ERRNO, status NUMBER STATUS
 
@@ -41,6 +41,7 @@ if TYPE_CHECKING:  # one text with this, where it is run
     from httpd.cgi.warm_script import Interpreter
 
 _DOOR = 4
+_USUAL = 8192  # bytes of a message; a buffer for the longest would cost pages each time
 _SCRIPTS = 100  # whose code is kept
 _LONGEST = 1 << 22  # bytes of marshalled code that are kept
 _AGE = 2.0  # seconds that a file must be old: an earlier change might have left its times as they are
@@ -105,6 +106,7 @@ class _Server:
         self.door.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)  # a message has to fit in
         self.flags = int(getattr(socket, "MSG_CMSG_CLOEXEC", 0))  # as a number: an enumeration takes more pages
         self.room = socket.CMSG_SPACE(12)
+        self.longest = _USUAL
         self.pids: dict[int, int] = {}
         self.running: dict[int, tuple[int, int, _Code]] = {}  # by pidfd: number, pid, and its code
         self.stopping: set[int] = set()  # pids
@@ -137,6 +139,8 @@ class _Server:
                     if not message:
                         listening = False
                         self.poller.unregister(_DOOR)
+                    elif len(message) == 1:
+                        self.longest = message[0]
                     elif len(message) == 2:
                         self.signal(*message)
                     elif code := self.fork(message, fds):
@@ -148,9 +152,10 @@ class _Server:
     def receive(self) -> tuple[Any, Any]:
         """A message, None at the end, and its descriptors."""
         try:
-            data, extra, _, _ = self.door.recvmsg(1 << 20, self.room, self.flags)
+            data, extra, _, _ = self.door.recvmsg(self.longest, self.room, self.flags)
         except ConnectionError:  # it has left something unread
             return None, ()
+        self.longest = _USUAL
         if not data:
             return None, ()
         fds = array.array("i")

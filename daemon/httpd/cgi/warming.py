@@ -44,6 +44,8 @@ _LOOK_SECONDS = 1.0
 _LATE = 0.5  # seconds without an answer behind which it gets nothing more, and whoever waits is told
 _HUNG = 10.0  # ... behind which it is killed
 _HANGS_AT_START = 60.0  # ... of one that gets ready
+_USUAL = 8192  # bytes of a message to it; the length of a longer one is told before
+_NEWS = 256  # bytes
 _KINDS = {stat.S_IFIFO: 112, stat.S_IFCHR: 99}  # p and c; others are ?
 _NEVER = float("inf")
 
@@ -162,7 +164,8 @@ class Interpreter:
         environment = marshal.dumps(dict(launch.environment), 2)
         kinds = bytes(_KINDS.get(stat.S_IFMT(os.fstat(fd).st_mode), 63) for fd in job.fds)
         message = marshal.dumps((number, script, list(words), kinds, launch.folder, environment), 2)
-        if not self._send(message, job.fds):
+        told = len(message) <= _USUAL or self._send(marshal.dumps((len(message),), 2))
+        if not told or not self._send(message, job.fds):
             if self._unanswered or self._gone or not self.pid:
                 return False
             self._host.decline(job, 503, "it is too much for the warm interpreter")
@@ -235,7 +238,7 @@ class Interpreter:
     def _hear(self) -> bool:
         """Take what it says; False: there is nothing more for now."""
         try:
-            data = self._door.recv(1 << 20)
+            data = self._door.recv(_NEWS if self._ready else 1 << 20)
         except ConnectionResetError:  # it has left something unread; what it has said comes behind this
             return True
         except OSError:

@@ -30,6 +30,7 @@ from typing import Any
 import pytest
 
 from httpd.cgi.warm_script import Interpreter
+from httpd.cgi.warming import _USUAL as USUAL
 
 PROGRAM = Path(__file__).parents[3] / "daemon" / "httpd" / "cgi"
 PARTS = [(PROGRAM / name).read_bytes() for name in ("warm_script.py", "warm.py")]
@@ -130,7 +131,10 @@ class Warm:
 
     def send(self, *message: Any, fds: tuple[int, ...] = ()) -> None:
         extra = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))] if fds else []
-        self.door.sendmsg([marshal.dumps(message, 2)], extra)
+        data = marshal.dumps(message, 2)
+        if len(data) > USUAL:
+            self.door.send(marshal.dumps((len(data),), 2))
+        self.door.sendmsg([data], extra)
 
     def receive(self) -> tuple[str, int, int]:
         what, number, value = self.door.recv(1 << 20).decode().split()
@@ -525,6 +529,15 @@ def test_each_has_its_own_variables_alone(started: Callable[..., Warm], tmp_path
     for environment in (first, second, {}, first, {**second, "HTTP_COOKIE": ""}):
         given = environment or {"LANG": "C.UTF-8"}
         assert warm.run(script, environment=given) == executed(warm.command, script, environment=given)
+
+
+def test_long_messages(started: Callable[..., Warm], tmp_path: Path) -> None:
+    assert b"\n_USUAL = %d " % USUAL in SOURCE
+    warm = started()
+    script = write(tmp_path, "import os, sys\nprint(len(os.environ['LONG']), sum(map(len, sys.argv[1:])))")
+    for size in (1, USUAL - 300, USUAL, 100_000, 2):
+        long = {**ENVIRONMENT, "LONG": size * "x"}
+        assert warm.run(script, size * "y", environment=long) == (b"%d %d\n" % (size, size), b"", 0)
 
 
 def test_what_the_first_client_has_sent_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -92,18 +92,18 @@ def host(tmp_path: Path) -> Iterator[Host]:
 
 
 @pytest.fixture
-def begin(host: Host, tmp_path: Path) -> Iterator[Callable[[], Job]]:
+def begin(host: Host, tmp_path: Path) -> Iterator[Callable[..., Job]]:
     script = tmp_path / "script.py"
     script.write_text(f"#!{PYTHON}\nprint(1)\n")
     script.chmod(0o755)
     file = os.fsencode(script)
     made: list[Job] = []
 
-    def make() -> Job:
+    def make(value: bytes = b"b") -> Job:
         nobody: Any = None
         fds = [os.open(os.devnull, os.O_RDWR) for _ in range(3)]
         made.append(Job(nobody, nobody, fds))
-        launch = Launch(file, (file,), {b"A": b"b"}, os.fsencode(tmp_path), *fds)
+        launch = Launch(file, (file,), {b"A": value}, os.fsencode(tmp_path), *fds)
         assert host.warm.start(made[-1], launch)
         return made[-1]
 
@@ -126,6 +126,12 @@ def test_it_has_loaded_what_is_named_or_what_is_usual(
     loaded = {Path(file).stem for file in interpreter(host)._files}
     assert {"encoder", "decoder"} <= loaded  # of json
     assert ("tempfile" in loaded, "subprocess" in loaded) == (not named, not named)
+
+
+def test_long_messages(host: Host, begin: Callable[..., Job]) -> None:
+    for size in (warming._USUAL, 100_000, 1):
+        host.until("exit status 0", begin(size * b"b"))
+    assert not host.notes
 
 
 def test_one_that_stands_still_gets_nothing_more(host: Host, begin: Callable[[], Job]) -> None:
