@@ -5,8 +5,9 @@ httpd is imported here, and the user need not be able to read httpd's files.  De
 socket to the spawner, 5, if it is there, what stderr is once all modules are loaded.
 
     spawner -> here    JSON: {"modules", "cpu", "memory", "files"}; then of marshal, version 2, and with three
-                       descriptors: (number, script, words, their kinds, folder, environment in turn marshalled),
-                       (number, signal), or (length of the next message,), where that is more than `_USUAL`
+                       descriptors: (number, script, words, their kinds, folder, what is changed in the
+                       environment and what is not in it, in turn marshalled), or (number, signal), or (0, 0, the
+                       environment that is changed), or (length of the next one,), where that is more than `_USUAL`
     here -> spawner    JSON: {"ready": files of all modules} or {"failed": why not}; then words:
                        pid NUMBER PID, errno NUMBER ERRNO, status NUMBER STATUS
 
@@ -23,6 +24,7 @@ Rules:
 
 from __future__ import annotations
 
+import _socket as socket  # without socket's enumerations: they are pages of every script
 import array
 import contextlib
 import importlib.machinery
@@ -32,13 +34,14 @@ import marshal
 import os
 import select
 import signal
-import socket
 import sys
 import time
-from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:  # one text with this, where it is run
-    from httpd.cgi.warm_script import Interpreter
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from httpd.cgi.warm_script import Interpreter  # one text with this, where it is run
 
 _DOOR = 4
 _USUAL = 8192  # bytes of a message; a buffer for the longest would cost pages each time
@@ -102,9 +105,9 @@ class _Server:
     def __init__(self, interpreter: Interpreter) -> None:
         self.interpreter = interpreter
         self.door = socket.socket(fileno=_DOOR)
-        self.door.set_inheritable(False)
+        os.set_inheritable(_DOOR, False)
         self.door.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)  # a message has to fit in
-        self.flags = int(getattr(socket, "MSG_CMSG_CLOEXEC", 0))  # as a number: an enumeration takes more pages
+        self.flags = getattr(socket, "MSG_CMSG_CLOEXEC", 0)
         self.room = socket.CMSG_SPACE(12)
         self.longest = _USUAL
         self.pids: dict[int, int] = {}
@@ -143,6 +146,8 @@ class _Server:
                         self.longest = message[0]
                     elif len(message) == 2:
                         self.signal(*message)
+                    elif len(message) == 3:
+                        self.interpreter.expect(message[2])
                     elif code := self.fork(message, fds):
                         return message, fds, code
                 else:
@@ -174,8 +179,6 @@ class _Server:
         code.offer()
         pid = -1
         try:
-            if not self.interpreter.expected:
-                self.interpreter.expect(marshal.loads(message[5]))
             pid = os.fork()
             if not pid:
                 return code
@@ -238,7 +241,8 @@ def _compiled(file: str, kept: _Code, start: Interpreter) -> Any:
     cache[file] = None
     if not kept.is_current() and not _compile(file, kept, start):
         return None
-    sys.stderr.write(kept.said)
+    if kept.said:
+        sys.stderr.write(kept.said)
     if start.own_folder:
         sys.path.insert(0, kept.folder)
     return kept.code

@@ -19,7 +19,6 @@ import gc
 import importlib.machinery
 import io
 import itertools
-import linecache
 import os
 import resource
 import signal
@@ -27,7 +26,10 @@ import sys
 import types
 import warnings
 import weakref
-from typing import Any
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:  # typing itself would be pages of every script
+    from typing import Any
 
 _SIGNAL: Any = sys.modules["_signal"]  # without the enums, which take long
 _LOG = 5  # a descriptor
@@ -36,8 +38,6 @@ _LIMITS = (("cpu", resource.RLIMIT_CPU, 1), ("memory", resource.RLIMIT_AS, 0), (
 # Modules whose functions for a fork do nothing where no lock is held and there is no other thread; but they go through
 # all that they know, which costs more than the fork itself.  (That of `random` is made up for below.)
 _IDLE_AT_FORK = {"logging", "random", "threading"}
-# Variables of which a client has a say: what one has sent is not kept for the scripts of others.
-_SENT = (b"AUTH_", b"CONTENT_", b"HTTP_", b"PATH_", b"QUERY_", b"REMOTE_", b"REQUEST_URI", b"SERVER_NAME")
 
 
 class Interpreter:
@@ -92,7 +92,6 @@ class Interpreter:
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
         self.changes = {name: value for name, value in os.environb.items() if self.environment.get(name) != value}
         os.environb.clear()
-        self.expected: dict[bytes, bytes] = {}
         self.names = {name.partition(".")[0] for name in sys.modules} - set(sys.builtin_module_names)
         self.plain = all(map(_plain, sys.modules.values())) and not (sys.flags.dev_mode or sys.warnoptions)
         self.last = list(sys.modules)[-1]
@@ -100,7 +99,8 @@ class Interpreter:
         self.idle_at_exit = self.callbacks == 1 + ("logging" in sys.modules)  # `end`, and what flushes its handlers
         globals()["__name__"] = "httpd"  # with -W error a warning of threads (3.12) would cost us the number of a child
         warnings.filterwarnings("ignore", category=DeprecationWarning, module=r"httpd\Z")
-        linecache.clearcache()  # of -c, whose name is that of any exec()
+        if "linecache" in sys.modules:
+            sys.modules["linecache"].clearcache()  # of -c, whose name is that of any exec()
         _flush()  # or every script would write it again
         self._prepare_streams()
         gc.collect()
@@ -140,19 +140,18 @@ class Interpreter:
         setattr(sys, f"__{_STREAMS[number]}__", stream)
 
     def expect(self, environment: dict[bytes, bytes]) -> None:
-        """Have in place, for all scripts, what the first one gets: most of it is the same for all, and a variable that
-        is there takes less memory apart by its change than a new one."""
-        expected = {name: b"" if name.startswith(_SENT) else value for name, value in environment.items()}
-        expected.update(self.changes)
-        os.environb.clear()  # of an attempt that has failed
-        os.environb.update(expected)
-        self.expected = expected
+        """Have in place what is the same for most scripts, and names that all have: a variable that is there is changed
+        in fewer pages than a new one takes."""
+        os.environb.clear()
+        os.environb.update(environment)
+        os.environb.update(self.changes)
 
     # In the process of a script
 
-    def become(self, fds: list[int], kinds: bytes, folder: bytes, environment: dict[bytes, bytes],
+    def become(self, fds: list[int], kinds: bytes, folder: bytes, environment: tuple[Any, Any],
                limits: dict[str, int]) -> None:  # fmt: skip
-        """What is so already when an interpreter is started; `kinds` of descriptors: p is a pipe, c a device."""
+        """What is so already when an interpreter is started; `kinds` of descriptors: p is a pipe, c a device; of
+        `environment` the variables that differ from those in place, and names of those that are not wanted."""
         for number, fd in enumerate(fds):
             os.dup2(fd, number)
             os.close(fd)  # it is above 2
@@ -161,7 +160,7 @@ class Interpreter:
                 if kind != 112:  # p
                     self._install(number, self.no_input if not number and kind == 99 else self._stream(number))
         os.chdir(folder)
-        self._set_environment(environment)
+        self._set_environment(*environment)
         for functions in self.at_fork:
             self.register_at_fork(**functions)
         if self.at_fork and "random" in sys.modules:
@@ -175,16 +174,15 @@ class Interpreter:
                 most = limits[limit] + more if there == resource.RLIM_INFINITY else min(limits[limit] + more, there)
                 resource.setrlimit(kind, (min(limits[limit], most), most))
 
-    def _set_environment(self, environment: dict[bytes, bytes]) -> None:
-        environment.update(self.changes)
-        there = self.expected
-        for name in there.keys() - environment.keys():
-            del os.environb[name]
-        known, put = os.environb._data, os.putenv  # type: ignore[attr-defined]  # without os.environ's checks
-        for name, value in environment.items():
-            if there.get(name) != value:
-                known[name] = value
-                put(name, value)
+    def _set_environment(self, changes: dict[bytes, bytes], gone: list[bytes]) -> None:
+        changes.update(self.changes)
+        known = os.environb._data  # type: ignore[attr-defined]  # without os.environ's checks
+        for name in gone:
+            del known[name]
+            os.unsetenv(name)
+        for name, value in changes.items():
+            known[name] = value
+            os.putenv(name, value)
 
     def new_main(self, file: str) -> dict[str, Any]:
         """A `__main__` with what this version of Python has in it."""

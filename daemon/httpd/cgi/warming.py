@@ -46,6 +46,8 @@ _HUNG = 10.0  # ... behind which it is killed
 _HANGS_AT_START = 60.0  # ... of one that gets ready
 _USUAL = 8192  # bytes of a message to it; the length of a longer one is told before
 _NEWS = 256  # bytes
+# Variables of which a client has a say: what one has sent is not kept for the scripts of others.
+_SENT = (b"AUTH_", b"CONTENT_", b"HTTP_", b"PATH_", b"QUERY_", b"REMOTE_", b"REQUEST_URI", b"SERVER_NAME")
 _KINDS = {stat.S_IFIFO: 112, stat.S_IFCHR: 99}  # p and c; others are ?
 _NEVER = float("inf")
 
@@ -87,6 +89,7 @@ class Interpreter:
         self._jobs: dict[int, Any] = {}
         self._numbers = 0
         self._numbered: dict[Any, int] = {}
+        self._expected: dict[bytes, bytes] = {}  # variables that it has in place for all
         self._files: dict[str, tuple[int, int, int]] = {}
         self._look_at = 0.0
         self._unanswered: dict[int, float] = {}  # runs of which it has not said a word, and since when
@@ -161,11 +164,10 @@ class Interpreter:
         """False: there is no room, or it has ended; it is heard of in either case."""
         number = self._numbers + 1
         words = launch.arguments[launch.arguments.index(script) :]
-        environment = marshal.dumps(dict(launch.environment), 2)
         kinds = bytes(_KINDS.get(stat.S_IFMT(os.fstat(fd).st_mode), 63) for fd in job.fds)
-        message = marshal.dumps((number, script, list(words), kinds, launch.folder, environment), 2)
-        told = len(message) <= _USUAL or self._send(marshal.dumps((len(message),), 2))
-        if not told or not self._send(message, job.fds):
+        environment = self._environment(launch.environment)
+        run = (number, script, list(words), kinds, launch.folder, environment)
+        if environment is None or not self._tell(run, job.fds):
             if self._unanswered or self._gone or not self.pid:
                 return False
             self._host.decline(job, 503, "it is too much for the warm interpreter")
@@ -176,6 +178,17 @@ class Interpreter:
         self._unanswered[number] = now
         self.due = min(self.due, now + _LATE)
         return True
+
+    def _environment(self, wanted: Mapping[bytes, bytes]) -> bytes | None:
+        """In what it differs from what is in place, which is like the first script's; None: there is no room."""
+        if not self._expected:
+            expected = {name: b"" if name.startswith(_SENT) else value for name, value in wanted.items()}
+            if not self._tell((0, 0, expected)):
+                return None
+            self._expected = expected
+        there = self._expected
+        changes = {name: value for name, value in wanted.items() if there.get(name) != value}
+        return marshal.dumps((changes, [name for name in there if name not in wanted]), 2)
 
     def _hand_over_all(self) -> None:
         while self._waiting:
@@ -209,7 +222,7 @@ class Interpreter:
             self._close_if_done()
             self._host.decline(job, 503, "it was told to forget it")
         elif job in self._numbered:
-            self._send(marshal.dumps((self._numbered[job], int(number)), 2))
+            self._tell((self._numbered[job], int(number)))
 
     def _over(self, job: Any) -> None:
         number = self._numbered.pop(job)
@@ -222,6 +235,10 @@ class Interpreter:
             self._close()
 
     # What it says
+
+    def _tell(self, what: tuple[Any, ...], fds: list[int] | tuple[int, ...] = ()) -> bool:
+        message = marshal.dumps(what, 2)
+        return (len(message) <= _USUAL or self._tell((len(message),))) and self._send(message, fds)
 
     def _send(self, message: bytes, fds: list[int] | tuple[int, ...] = ()) -> bool:
         extra = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))] if fds else []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import marshal
 import os
 import select
 import shutil
@@ -132,6 +133,22 @@ def test_long_messages(host: Host, begin: Callable[..., Job]) -> None:
     for size in (warming._USUAL, 100_000, 1):
         host.until("exit status 0", begin(size * b"b"))
     assert not host.notes
+
+
+def test_what_the_first_client_has_sent_is_not_kept(host: Host, begin: Callable[..., Job], monkeypatch: Any) -> None:
+    host.until("exit status 0", begin())
+    told: list[tuple[Any, ...]] = []
+    one = interpreter(host)
+    monkeypatch.setattr(one, "_tell", lambda what, fds=(): not told.append(what))
+    sent = (b"HTTP_COOKIE", b"QUERY_STRING", b"REQUEST_URI", b"PATH_INFO", b"REMOTE_USER", b"CONTENT_LENGTH",
+            b"AUTH_TYPE")  # fmt: skip
+    secrets, names = dict.fromkeys(sent, b"secret"), {b"SCRIPT_NAME": b"/a", b"PATH": b"/bin"}
+    one._expected = {}
+    assert marshal.loads(one._environment({**secrets, **names})) == (secrets, [])
+    assert told == [(0, 0, {**dict.fromkeys(sent, b""), **names})]
+    other = {b"SCRIPT_NAME": b"/b"}
+    assert marshal.loads(one._environment({b"PATH": b"/bin", **other})) == (other, [*sent])
+    assert len(told) == 1
 
 
 def test_one_that_stands_still_gets_nothing_more(host: Host, begin: Callable[[], Job]) -> None:
