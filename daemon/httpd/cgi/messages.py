@@ -175,9 +175,19 @@ def send(sock: socket.socket, message: Message, fds: Sequence[int] = ()) -> bool
 
     Raises TooLong.
     """
+    return send_encoded(sock, encode(message), fds)
+
+
+def encode(message: Message) -> bytes:
+    """What `send_encoded` sends.  Raises TooLong."""
     data = _encoder.encode(message)
     if len(data) > MAX_MESSAGE:
         raise TooLong(f"{len(data)} bytes, and {MAX_MESSAGE} are possible")
+    return data
+
+
+def send_encoded(sock: socket.socket, data: bytes, fds: Sequence[int] = ()) -> bool:
+    """See `send`."""
     extra = [(_SOCKET, _RIGHTS, array.array("i", fds))] if fds else []
     try:
         sock.sendmsg([data], extra, _DONTWAIT)

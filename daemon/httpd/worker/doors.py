@@ -39,7 +39,9 @@ from httpd.cgi.messages import (
     Suspect,
     TooLong,
     ToWorker,
+    encode,
     send,
+    send_encoded,
 )
 from httpd.server.exchange import Exchange
 from httpd.system.pairs import EOF, BadMessage
@@ -62,7 +64,7 @@ class Spawning:
         self.sock = sock
         self.receiver = Receiver(sock, ToWorker)
         self.runs: dict[int, ScriptRun] = {}
-        self.unsent: list[tuple[Message, tuple[int, ...]]] = []
+        self.unsent: list[tuple[bytes, tuple[int, ...]]] = []
         self.leaving = False
 
 
@@ -143,7 +145,8 @@ class Scripts:
         run.close_child_fds()
 
     def _send(self, door: Spawning, message: Message, fds: tuple[int, ...] = ()) -> None:
-        if not door.unsent and send(door.sock, message, fds):
+        data = encode(message)
+        if not door.unsent and send_encoded(door.sock, data, fds):
             return
         with contextlib.ExitStack() as made:
             kept = []
@@ -151,12 +154,12 @@ class Scripts:
                 kept.append(os.dup(fd))
                 made.callback(os.close, kept[-1])
             made.pop_all()
-        door.unsent.append((message, tuple(kept)))
+        door.unsent.append((data, tuple(kept)))
         if len(door.unsent) == 1:
             self.context.watch(door.sock.fileno(), IN | OUT, IN, lambda mask: self._on_door(door, mask))
 
     def _flush(self, door: Spawning) -> None:
-        while door.unsent and send(door.sock, *door.unsent[0]):
+        while door.unsent and send_encoded(door.sock, *door.unsent[0]):
             _, fds = door.unsent.pop(0)
             for fd in fds:
                 os.close(fd)
