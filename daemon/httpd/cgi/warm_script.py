@@ -163,6 +163,8 @@ class Interpreter:
         self._set_environment(*environment)
         for functions in self.at_fork:
             self.register_at_fork(**functions)
+        if "threading" in sys.modules and hasattr(_thread, "get_native_id"):
+            sys.modules["threading"].main_thread()._set_native_id()
         if self.at_fork and "random" in sys.modules:
             generator: Any = sys.modules["random"]._inst
             base: Any = super(type(generator), generator)

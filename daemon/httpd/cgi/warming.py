@@ -48,6 +48,9 @@ _USUAL = 8192  # bytes of a message to it; the length of a longer one is told be
 _NEWS = 256  # bytes
 # Variables of which a client has a say: what one has sent is not kept for the scripts of others.
 _SENT = (b"AUTH_", b"CONTENT_", b"HTTP_", b"PATH_", b"QUERY_", b"REMOTE_", b"REQUEST_URI", b"SERVER_NAME")
+# Fields that most clients send.  Others of the first client are not expected: the next ones would have to undo them.
+_FIELDS = {b"HTTP_ACCEPT", b"HTTP_ACCEPT_ENCODING", b"HTTP_ACCEPT_LANGUAGE", b"HTTP_COOKIE", b"HTTP_HOST",
+           b"HTTP_REFERER", b"HTTP_USER_AGENT"}  # fmt: skip
 _KINDS = {stat.S_IFIFO: 112, stat.S_IFCHR: 99}  # p and c; others are ?
 _NEVER = float("inf")
 
@@ -182,7 +185,8 @@ class Interpreter:
     def _environment(self, wanted: Mapping[bytes, bytes]) -> bytes | None:
         """In what it differs from what is in place, which is like the first script's; None: there is no room."""
         if not self._expected:
-            expected = {name: b"" if name.startswith(_SENT) else value for name, value in wanted.items()}
+            usual = {name: value for name, value in wanted.items() if not name.startswith(b"HTTP_") or name in _FIELDS}
+            expected = {name: b"" if name.startswith(_SENT) else value for name, value in usual.items()}
             if not self._tell((0, 0, expected)):
                 return None
             self._expected = expected

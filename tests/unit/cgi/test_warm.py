@@ -308,6 +308,8 @@ print("\\udcff")
 PROBES: dict[str, str | bytes] = {
     "nothing": "",
     "state": STATE,
+    "main thread": "import os, threading\nmain = threading.main_thread()\n"
+    "print(main.ident == threading.get_ident(), main.native_id == os.getpid(), threading.enumerate() == [main])",
     "streams": STREAMS,
     "future": "import sys\nprint(1 / 2)\ndef f(a: int) -> 'x': pass\nprint(f.__annotations__)\nx: int = 1\nprint(__annotations__)",
     "no future is inherited": "def f(a: undefined): pass",

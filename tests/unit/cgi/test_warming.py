@@ -144,7 +144,8 @@ def test_what_the_first_client_has_sent_is_not_kept(host: Host, begin: Callable[
             b"AUTH_TYPE")  # fmt: skip
     secrets, names = dict.fromkeys(sent, b"secret"), {b"SCRIPT_NAME": b"/a", b"PATH": b"/bin"}
     one._expected = {}
-    assert marshal.loads(one._environment({**secrets, **names})) == (secrets, [])
+    rare = {b"HTTP_X_RARE": b"1"}
+    assert marshal.loads(one._environment({**secrets, **names, **rare})) == ({**secrets, **rare}, [])
     assert told == [(0, 0, {**dict.fromkeys(sent, b""), **names})]
     other = {b"SCRIPT_NAME": b"/b"}
     assert marshal.loads(one._environment({b"PATH": b"/bin", **other})) == (other, [*sent])
