@@ -6,8 +6,8 @@ socket to the spawner, 5, if it is there, what stderr is once all modules are lo
 
     spawner -> here    JSON: {"modules", "cpu", "memory", "files"}; then of marshal, version 2, and with three
                        descriptors: (number, script, words, their kinds, folder, what is changed in the
-                       environment and what is not in it, in turn marshalled), or (number, signal), or (0, 0, the
-                       environment that is changed), or (length of the next one,), where that is more than `_USUAL`
+                       environment and what is not in it, in turn marshalled), or (number, signal), or that
+                       environment, a dictionary, or the length of the next one, where it is more than `_USUAL`
     here -> spawner    JSON: {"ready": files of all modules} or {"failed": why not}; then words:
                        pid NUMBER PID, errno NUMBER ERRNO, status NUMBER STATUS
 
@@ -139,15 +139,15 @@ class _Server:
             for fd, _ in self.poller.poll():
                 if fd == _DOOR:
                     message, fds = self.receive()
-                    if not message:
+                    if message is None:
                         listening = False
                         self.poller.unregister(_DOOR)
-                    elif len(message) == 1:
-                        self.longest = message[0]
+                    elif isinstance(message, int):
+                        self.longest = message
+                    elif isinstance(message, dict):
+                        self.interpreter.expect(message)
                     elif len(message) == 2:
                         self.signal(*message)
-                    elif len(message) == 3:
-                        self.interpreter.expect(message[2])
                     elif code := self.fork(message, fds):
                         return message, fds, code
                 else:

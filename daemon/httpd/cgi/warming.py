@@ -187,7 +187,7 @@ class Interpreter:
         if not self._expected:
             usual = {name: value for name, value in wanted.items() if not name.startswith(b"HTTP_") or name in _FIELDS}
             expected = {name: b"" if name.startswith(_SENT) else value for name, value in usual.items()}
-            if not self._tell((0, 0, expected)):
+            if not self._tell(expected):
                 return None
             self._expected = expected
         there = self._expected
@@ -240,9 +240,9 @@ class Interpreter:
 
     # What it says
 
-    def _tell(self, what: tuple[Any, ...], fds: list[int] | tuple[int, ...] = ()) -> bool:
+    def _tell(self, what: Any, fds: list[int] | tuple[int, ...] = ()) -> bool:
         message = marshal.dumps(what, 2)
-        return (len(message) <= _USUAL or self._tell((len(message),))) and self._send(message, fds)
+        return (len(message) <= _USUAL or self._tell(len(message))) and self._send(message, fds)
 
     def _send(self, message: bytes, fds: list[int] | tuple[int, ...] = ()) -> bool:
         extra = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))] if fds else []

@@ -129,11 +129,11 @@ class Warm:
         first = self.door.recv(1 << 20)
         self.first = json.loads(first) if first else None
 
-    def send(self, *message: Any, fds: tuple[int, ...] = ()) -> None:
+    def send(self, message: object, fds: tuple[int, ...] = ()) -> None:
         extra = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))] if fds else []
         data = marshal.dumps(message, 2)
         if len(data) > USUAL:
-            self.door.send(marshal.dumps((len(data),), 2))
+            self.door.send(marshal.dumps(len(data), 2))
         self.door.sendmsg([data], extra)
 
     def receive(self) -> tuple[str, int, int]:
@@ -149,13 +149,13 @@ class Warm:
         variables = {os.fsencode(name): os.fsencode(value) for name, value in (environment or self.environment).items()}
         if not self.expected:
             self.expected = variables
-            self.send(0, 0, variables)
+            self.send(variables)
         differs = {name: value for name, value in variables.items() if self.expected.get(name) != value}
-        self.send(
+        what = (
             run.number, os.fsencode(script), [os.fsencode(word) for word in (script, *words)], b"ppp",
             os.fsencode(folder or script.parent), marshal.dumps((differs, list(self.expected.keys() - variables)), 2),
-            fds=theirs,
         )  # fmt: skip
+        self.send(what, fds=theirs)
         for fd in theirs:
             os.close(fd)
         return run
@@ -652,10 +652,10 @@ def test_what_is_left_of_a_run_that_was_told_to_stop_is_killed(started: Callable
     warm = started()
     run = warm.start(write(tmp_path, FAMILY))
     pump({}, [run.stdout], lambda output: output == [b"up\n"])
-    warm.send(run.number, int(signal.SIGTERM))
+    warm.send((run.number, int(signal.SIGTERM)))
     assert pump({}, [run.stdout]) == [b""]  # the child held it open
     assert warm.wait(run) == -signal.SIGTERM
-    warm.send(run.number, int(signal.SIGTERM))  # nobody's number any more
+    warm.send((run.number, int(signal.SIGTERM)))  # nobody's number any more
     run.close()
     assert warm.run(write(tmp_path, "print(1)"))[0] == b"1\n"
 
@@ -677,7 +677,7 @@ def test_a_stop_as_early_as_can_be(started: Callable[..., Warm], tmp_path: Path)
     script = write(tmp_path, "import signal\nsignal.pause()")
     for _ in range(20):
         run = warm.start(script)
-        warm.send(run.number, int(signal.SIGTERM))
+        warm.send((run.number, int(signal.SIGTERM)))
         assert warm.wait(run) == -signal.SIGTERM
         run.close()
 
