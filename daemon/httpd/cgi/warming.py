@@ -34,7 +34,7 @@ from httpd.config import schema
 from httpd.system.children import ExitStatus
 
 # What scripts import, where the configuration does not say it.  Every page of what is loaded costs at each fork and at
-# each end of a script: a sixth of a short run, by all of these.
+# each end of a script: about a tenth of a short run, by all of these.
 _COMMON = (
     "collections.abc", "contextlib", "csv", "datetime", "functools", "hashlib", "html", "http.cookies", "io",
     "itertools", "json", "logging", "pathlib", "random", "re", "shutil", "string", "subprocess", "tempfile",
