@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import pickle
 import socket
@@ -11,6 +12,13 @@ from typing import Any
 import pytest
 
 ORDINARY = 65534  # the user, and the group, that `as_user` runs as when this is root
+
+
+def descriptors() -> int:
+    """How many are open in this process.  What earlier tests left in cycles (the frames of a traceback, say) is closed
+    first: a collection between two looks would close it."""
+    gc.collect()
+    return len(os.listdir("/dev/fd"))
 
 
 def has_ipv6() -> bool:

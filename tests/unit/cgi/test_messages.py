@@ -44,6 +44,7 @@ from httpd.config import schema
 from httpd.system import pairs
 from httpd.system.pairs import EOF, BadMessage
 from httpd.system.privileges import Identity
+from machine import descriptors
 
 MOUNT = schema.Cgi(
     "/c/", "vhost[0].cgi[0]", schema.Settings(), "/srv/cgi", extensions=(".cgi",), env={"A": "é"},
@@ -78,12 +79,12 @@ Pair = tuple[socket.socket, socket.socket]
 
 @pytest.fixture
 def pair() -> Iterator[Pair]:
-    before = len(os.listdir("/dev/fd"))
+    before = descriptors()
     ends = pairs.control_pair()
     yield ends
     for end in ends:
         end.close()
-    assert len(os.listdir("/dev/fd")) == before, "descriptors left open"
+    assert descriptors() == before, "descriptors left open"
 
 
 def put(sock: socket.socket, data: bytes, fds: list[int] | None = None) -> None:

@@ -17,6 +17,7 @@ import pytest
 
 from httpd.cgi.process import Launch, explain, shebang, start
 from httpd.config.schema import ScriptLimits
+from machine import descriptors
 
 PYTHON = os.fsencode(os.path.realpath(sys.executable))
 # A limit that changes nothing has the program started by the other of two ways.
@@ -65,9 +66,9 @@ class Runner:
 
 @pytest.fixture
 def run(tmp_path: Path) -> Iterator[Runner]:
-    before = sorted(os.listdir("/dev/fd"))
+    before = descriptors()
     yield Runner(tmp_path)
-    assert sorted(os.listdir("/dev/fd")) == before, "descriptors left open"
+    assert descriptors() == before, "descriptors left open"
 
 
 @pytest.fixture

@@ -1,7 +1,6 @@
 """httpd.content.files: tests/corpus/paths/tree.toml in three ways, and what else a Root promises."""
 
 import errno
-import gc
 import os
 import stat
 import subprocess
@@ -14,6 +13,7 @@ from typing import Any
 import pytest
 
 from httpd.content import files, openat2
+from machine import descriptors
 
 MakeRoot = Callable[[bytes, str], files.Root]
 Case = dict[str, str]
@@ -41,11 +41,6 @@ def outcome(root: files.Root, relative: bytes) -> str:
         return "file:" + os.read(opened.fd, 100).decode("latin-1")
     finally:
         os.close(opened.fd)
-
-
-def descriptors() -> int:
-    gc.collect()  # tracebacks of earlier tests may hold a Root
-    return len(os.listdir("/dev/fd"))
 
 
 @pytest.mark.parametrize("policy", ["inside", "none", "owner", "all"])

@@ -1,6 +1,5 @@
 """httpd.content.listing: what is shown, what is hidden, and in which order."""
 
-import gc
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -9,6 +8,7 @@ import pytest
 
 from httpd.content import files
 from httpd.content.listing import ListEntry, entries
+from machine import descriptors
 
 MakeRoot = Callable[[bytes, str], files.Root]
 
@@ -64,8 +64,7 @@ def test_dotfiles_are_shown_only_where_they_are_served(tmp_path: Path, make_root
 @pytest.mark.parametrize("policy", ["inside", "none", "all"])
 def test_shown_is_what_the_root_opens(tree: bytes, make_root: MakeRoot, policy: str) -> None:
     root = make_root(os.path.join(tree, b"root"), policy)
-    gc.collect()
-    before = len(os.listdir("/dev/fd"))
+    before = descriptors()
     for relative in (b"", b"d", b"d/"):
         prefix = b"d/" if relative else b""
         expected = set()
@@ -83,7 +82,7 @@ def test_shown_is_what_the_root_opens(tree: bytes, make_root: MakeRoot, policy: 
         if not relative:
             assert (b"out" in shown, b"same" in shown) == (policy == "all", policy != "none")
             assert shown.get(b"folder", True)
-    assert len(os.listdir("/dev/fd")) == before
+    assert descriptors() == before
 
 
 def test_what_vanishes_meanwhile_is_left_out(

@@ -12,9 +12,7 @@ import pytest
 from httpd.config.schema import Address, Config, Limits, Log, Timeouts
 from httpd.config.schema import Server as ServerTable
 from httpd.control.wire import DONE, Outcome
-from httpd.master import ending as ending_module
 from httpd.master import reloads as reloads_module
-from httpd.master import transition as transition_module
 from httpd.master.children import State
 from httpd.master.ending import Ending
 from httpd.master.generations import Generation, Stage
@@ -176,7 +174,7 @@ def make_server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     """A server that has not started.  Checks that nothing stays open."""
     with nothing_left_open():
         server = Server()
-        replace_kernel(monkeypatch, server, reloads_module, transition_module, ending_module)
+        replace_kernel(monkeypatch, server)
         monkeypatch.setattr(
             reloads_module, "CheckProcess",
             lambda source, poller, handlers, done, strays: server.note(Check(server, done)),

@@ -18,7 +18,6 @@ import pytest
 
 from httpd.logs.errors import ErrorLog
 from httpd.master import crew as crew_module
-from httpd.master import watch as watch_module
 from httpd.master.children import Child, Slot, State
 from httpd.master.crew import Crew
 from httpd.master.generations import Generation
@@ -262,10 +261,13 @@ class World:
         self.poller.close()
 
 
-def replace_kernel(monkeypatch: pytest.MonkeyPatch, world: World, *timed: Any) -> None:
-    """Give the world's clock to `timed` modules."""
-    for module in (crew_module, watch_module, *timed):
-        monkeypatch.setattr(module, "time", world.clock)
+def replace_kernel(monkeypatch: pytest.MonkeyPatch, world: World) -> None:
+    """Give the world's clock to the whole master: a deadline of one clock would mean nothing by another, such as that
+    of a machine that has just started."""
+    timed = [module for name, module in sys.modules.items() if name.startswith(("httpd.master.", "httpd.control."))]
+    for module in timed:
+        if hasattr(module, "time"):
+            monkeypatch.setattr(module, "time", world.clock)
     monkeypatch.setattr(crew_module, "children", world.kernel)
     monkeypatch.setattr(crew_module, "jitter", lambda: 0.5)  # pauses as in the book
 

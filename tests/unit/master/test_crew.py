@@ -18,6 +18,7 @@ from httpd.master.generations import Generation, Stage, handed_over
 from httpd.master.resizing import resize
 from httpd.system import pairs
 from httpd.system.children import ExitStatus
+from machine import descriptors
 from unit.master.fakes import Worker, World, make_world
 
 MakeConfig = Callable[..., schema.Config]
@@ -260,11 +261,11 @@ def test_how_workers_end(world: World, staffed: Staffed, state: State, code: int
 
 def test_everything_of_a_worker_is_given_back(world: World, staffed: Staffed) -> None:
     generation = staffed(2)
-    before = (len(generation.boards), len(world.handlers), len(os.listdir("/dev/fd")))
+    before = (len(generation.boards), len(world.handlers), descriptors())
     for _ in range(5):
         world.at(1).end(1)
         world.after(30)
-    assert (len(generation.boards), len(world.handlers), len(os.listdir("/dev/fd"))) == before
+    assert (len(generation.boards), len(world.handlers), descriptors()) == before
 
 
 def test_what_a_worker_wrote_when_it_crashed_is_logged(world: World, staffed: Staffed) -> None:

@@ -17,6 +17,7 @@ from httpd.master.children import Event
 from httpd.master.reopening import Reopening
 from httpd.system import pairs
 from httpd.worker.checker import Verdict
+from machine import descriptors
 from unit.master.fake_server import Check, Server, free_port, make_server
 from unit.master.fakes import Worker
 
@@ -134,7 +135,7 @@ def test_all_files_or_none(desk: Desk, broken: str) -> None:
     old = server.start(desk.verdict(port))
     new = server.reload(desk.verdict(port, errors="other.log"))
     before = [(generation.targets, generation.errors) for generation in (old, new)]
-    descriptors = len(os.listdir("/dev/fd"))
+    opened = descriptors()
     os.unlink(desk.folder / broken)
     os.mkdir(desk.folder / broken)
     for worker in server.workers:
@@ -148,7 +149,7 @@ def test_all_files_or_none(desk: Desk, broken: str) -> None:
     os.write(old.errors.fd, b"x")
     assert [worker.told() for worker in server.workers] == [[]] * 4
     assert desk.reopened == 0
-    assert len(os.listdir("/dev/fd")) == descriptors
+    assert descriptors() == opened
 
 
 def test_a_folder_that_does_not_answer(desk: Desk) -> None:

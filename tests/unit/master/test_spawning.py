@@ -18,6 +18,7 @@ from httpd.master.spawning import Spawner, last_words, release
 from httpd.system import pairs
 from httpd.system.poller import Poller
 from httpd.worker.process import Order
+from machine import descriptors
 from unit.master.fakes import nothing_left_open
 
 MakeGeneration = Callable[..., Generation]
@@ -84,11 +85,11 @@ def test_what_fails_leaves_nothing(make_generation: MakeGeneration, monkeypatch:
         raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
 
     generation = make_generation(slots=2)
-    before, blocked = len(os.listdir("/dev/fd")), signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    before, blocked = descriptors(), signal.pthread_sigmask(signal.SIG_BLOCK, ())
     with monkeypatch.context() as patch:
         patch.setattr(f"httpd.master.spawning.{where}", refuse)
         with pytest.raises(OSError, match=os.strerror(errno.EMFILE)):
             spawner().spawn(generation, generation.slots[0], 0.0)
-    assert len(os.listdir("/dev/fd")) == before
+    assert descriptors() == before
     assert sorted(generation.boards) == [0, 1, 2, 3]
     assert signal.pthread_sigmask(signal.SIG_BLOCK, ()) == blocked

@@ -12,10 +12,8 @@ import msgspec
 import pytest
 
 from httpd.control.wire import DONE, REFUSED, Call, Outcome, decode_outcome, encode_call
-from httpd.master import ending as ending_module
 from httpd.master import reloads as reloads_module
 from httpd.master import supervisor as module
-from httpd.master import transition as transition_module
 from httpd.master.children import State
 from httpd.master.listeners import Listener
 from httpd.master.supervisor import Supervisor
@@ -63,9 +61,7 @@ class Master:
         self.run_dir.prepare()
         self.folders: list[int] = []
         self.checks: list[Check] = []
-        replace_kernel(
-            monkeypatch, self, module, reloads_module, transition_module, ending_module  # type: ignore[arg-type]
-        )
+        replace_kernel(monkeypatch, self)  # type: ignore[arg-type]
         monkeypatch.setattr(module, "make_poller", lambda: self.script)
         monkeypatch.setattr(module, "Spawner", self._spawner)
         monkeypatch.setattr(

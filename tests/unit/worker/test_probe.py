@@ -15,6 +15,7 @@ from httpd.system.pairs import MAX_MESSAGE
 from httpd.worker import probe as probe_module
 from httpd.worker.probe import Report
 from httpd.worker.run_faces import State
+from machine import descriptors
 from unit.worker.scripted import HEAD, PID, Scripted, make_scripts, scripted
 
 
@@ -253,7 +254,7 @@ def test_without_descriptors_there_is_an_answer(
     world: Scripted, monkeypatch: pytest.MonkeyPatch, left: int, data: bytes
 ) -> None:
     assert world.refusal("/cgi-bin/nothing")  # the root is open now
-    before, real, pipes = os.listdir("/dev/fd"), os.pipe, [1] * left
+    before, real, pipes = descriptors(), os.pipe, [1] * left
 
     def pipe() -> tuple[int, int]:
         if not pipes:
@@ -263,6 +264,6 @@ def test_without_descriptors_there_is_an_answer(
 
     monkeypatch.setattr(os, "pipe", pipe)
     assert world.refusal("/cgi-bin/run.cgi", "POST", data).endswith("it can't be run: Too many open files")
-    assert os.listdir("/dev/fd") == before
+    assert descriptors() == before
     assert not world.scripts.active
     assert world.reports == []
