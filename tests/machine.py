@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import os
 import pickle
 import socket
@@ -15,9 +14,7 @@ ORDINARY = 65534  # the user, and the group, that `as_user` runs as when this is
 
 
 def descriptors() -> int:
-    """How many are open in this process.  What earlier tests left in cycles (the frames of a traceback, say) is closed
-    first: a collection between two looks would close it."""
-    gc.collect()
+    """How many are open in this process."""
     return len(os.listdir("/dev/fd"))
 
 

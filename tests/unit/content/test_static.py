@@ -15,6 +15,7 @@ from httpd.content.cache import SMALL, Entry
 from httpd.content.static import DirectoryMount, RedirectMount
 from httpd.protocol.head import parse
 from httpd.protocol.messages import FileBody, HeadLimits, Request, Response, Validators
+from machine import descriptors
 
 MTIME = 784111777  # Sun, 06 Nov 1994 08:49:37 GMT
 NOW = 50.0
@@ -62,13 +63,13 @@ class Place:
 def place(tmp_path: Path) -> Iterator[Place]:
     (tmp_path / "root").mkdir()
     place = Place(tmp_path / "root")
-    before = len(os.listdir("/dev/fd"))
+    before = descriptors()
     yield place
     for fd in place.opened:
         os.close(fd)
     for mount in place.mounts:
         mount._root().close()
-    assert len(os.listdir("/dev/fd")) <= before, "descriptors left open"
+    assert descriptors() == before, "descriptors left open"
 
 
 def shape(response: Response) -> tuple[int, list[tuple[bytes, bytes]], object]:

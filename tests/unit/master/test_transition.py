@@ -30,6 +30,7 @@ from httpd.master.transition import CheckProcess, Failure, Step, Transition
 from httpd.system.poller import Poller, make_poller
 from httpd.worker import checker
 from httpd.worker.checker import Verdict
+from machine import descriptors
 
 MakeConfig = Callable[..., schema.Config]
 MakeChild = Callable[..., Child]
@@ -421,11 +422,11 @@ def start() -> Iterator[Callable[[checker.Source], Checks]]:
         running.append(Checks(source))
         return running[-1]
 
-    before = len(os.listdir("/dev/fd"))
+    before = descriptors()
     yield start
     for checks in running:
         checks.close()
-    assert len(os.listdir("/dev/fd")) <= before
+    assert descriptors() == before
 
 
 Start = Callable[[checker.Source], Checks]

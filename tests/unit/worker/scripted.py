@@ -19,6 +19,7 @@ from httpd.worker.doors import Scripts
 from httpd.worker.probe import Probe, Report
 from httpd.worker.runs import ScriptRun
 from httpd.worker.script_mount import ScriptMount
+from machine import descriptors
 
 HEAD = b"Content-Type: text/plain\n\n"
 PID = 4711
@@ -95,7 +96,7 @@ def make_scripts(tmp_path: Path) -> Path:
 @contextlib.contextmanager
 def scripted(root: Path, **settings: Any) -> Iterator[Scripted]:
     """A world that leaves no descriptor behind."""
-    before = len(os.listdir("/dev/fd"))
+    before = descriptors()
     made = Scripted(root, **settings)
     yield made
     for run in list(made.scripts.active):
@@ -106,4 +107,4 @@ def scripted(root: Path, **settings: Any) -> Iterator[Scripted]:
         if isinstance(mount, ScriptMount):
             mount.lookup._root = None
             del mount.files
-    assert len(os.listdir("/dev/fd")) <= before
+    assert descriptors() == before

@@ -25,6 +25,7 @@ from httpd.system.poller import make_poller
 from httpd.worker.context import Context
 from httpd.worker.peer import LINGER
 from httpd.worker.plain import PlainConnection
+from machine import descriptors
 from unit.worker.lines import logged
 
 MakeSite = Callable[..., Site[Any]]
@@ -165,11 +166,11 @@ def responses(wire: bytes, *methods: str) -> list[tuple[int, HTTPResponse, bytes
 
 @pytest.fixture
 def world(mount: Any, make_site: MakeSite) -> Iterator[World]:
-    before = len(os.listdir("/dev/fd"))
+    before = descriptors()
     world = World(mount, make_site)
     yield world
     world.close()
-    assert len(os.listdir("/dev/fd")) <= before, "descriptors left open"
+    assert descriptors() == before, "descriptors left open"
 
 
 @pytest.fixture

@@ -20,6 +20,7 @@ from httpd.logs.access_log import AccessLog
 from httpd.logs.errors import ErrorLog
 from httpd.protocol.messages import FileBody, MultiBody, Request, Response, Validators
 from httpd.worker.exchange import KNOWN_METHODS, Reply, Responder, refusal
+from machine import descriptors
 
 MakeSite = Callable[..., Site[Any]]
 MakeRequest = Callable[..., Request]
@@ -38,9 +39,9 @@ class Exchange:
 
 @pytest.fixture
 def exchange() -> Iterator[Exchange]:
-    before = len(os.listdir("/dev/fd"))
+    before = descriptors()
     yield Exchange()
-    assert len(os.listdir("/dev/fd")) <= before, "descriptors left open"
+    assert descriptors() == before, "descriptors left open"
 
 
 def content(reply: Reply) -> bytes:

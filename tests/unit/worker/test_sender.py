@@ -12,6 +12,7 @@ import pytest
 from httpd.protocol.messages import FileBody
 from httpd.worker.exchange import Part
 from httpd.worker.sender import FAILED, GATHER, Sender
+from machine import descriptors
 
 HEAD = b"HTTP/1.1 200 OK\r\n\r\n"
 BIG = bytes(range(256)) * 8192  # 2 MiB: more than a socket holds
@@ -58,11 +59,11 @@ class Line:
 
 @pytest.fixture
 def line() -> Iterator[Line]:
-    before = len(os.listdir("/dev/fd"))
+    before = descriptors()
     line = Line()
     yield line
     line.close()
-    assert len(os.listdir("/dev/fd")) <= before, "descriptors left open"
+    assert descriptors() == before, "descriptors left open"
 
 
 @pytest.fixture
