@@ -107,6 +107,29 @@ def test_a_part_that_goes_is_replaced(
             assert client.ask("/s/plain").text == client.ask("/new/plain").text == "plain\n"
 
 
+def test_status_tells_of_scripts_and_their_launcher(alone: Daemon, place: Place) -> None:
+    alone.expect("the launcher of scripts has ended")
+    pid = launcher(alone)
+
+    def told() -> tuple[int, int, int]:
+        """Scripts, the launcher's pid, how often it was replaced."""
+        data = alone.status()
+        there = data["launcher"]
+        return sum(worker["scripts"] for worker in data["workers"]), there["pid"], there["replaced"]
+
+    eventually(lambda: told() == (0, pid, 0), "no script runs")
+    with Talk(alone) as first, Talk(alone) as second:
+        for client, name in ((first, "one"), (second, "two")):
+            client.send(f"GET /s/begins?{name} HTTP/1.1\r\nHost: a\r\n\r\n".encode())
+            assert client.head().status == 200
+        eventually(lambda: told() == (2, pid, 0), "both are told of")
+        os.kill(pid, signal.SIGKILL)
+        eventually(lambda: told()[2] == 1 and told()[1] not in (0, pid), "another launcher is told of")
+        open_gate(place, "one")
+        open_gate(place, "two")
+    eventually(lambda: told()[0] == 0, "they have ended")
+
+
 def test_a_stop_leaves_no_script(alone: Daemon, place: Place) -> None:
     alone.expect("script failed", "drain", "cut")
     names = [f"{name}-{number}" for number in range(10) for name in ("stubborn", "tidy")]

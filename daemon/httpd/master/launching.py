@@ -56,7 +56,7 @@ class Launching:
         self._pidfd: int | None = None
         self._receiver: Receiver | None = None
         self._started = 0.0
-        self._deaths = 0
+        self._deaths = self._replaced = 0
         self._start_at = _NEVER
         self._answer_by = _NEVER
         self._end_by = _NEVER
@@ -164,6 +164,14 @@ class Launching:
         """The process, if there is one."""
         return {self._pid} if self._pid else set()
 
+    @property
+    def figures(self) -> dict[str, object] | None:
+        """For `status`; None where there are no scripts."""
+        if not self._known:
+            return None
+        uptime = time.monotonic() - self._started if self._pid else 0.0
+        return {"pid": self._pid, "uptime": round(uptime, 3), "replaced": self._replaced}
+
     def reap(self) -> None:
         """See whether it has ended, and have another started."""
         status = children.reap(self._pid, self._pidfd) if self._pid else None
@@ -184,6 +192,7 @@ class Launching:
         now = time.monotonic()
         self._deaths = self._deaths + 1 if now - self._started < _SHORT else 0
         pause = _PAUSES[min(self._deaths, len(_PAUSES) - 1)]
+        self._replaced += 1
         self._errors.error("the launcher of scripts has ended", reason=status.text, again_in=f"{pause:.1f}s")
         if self._known:
             self._start_at = now + pause

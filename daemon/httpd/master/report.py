@@ -29,6 +29,7 @@ def status(
     uptime: float,
     *,
     stopping: bool,
+    launcher: Mapping[str, object] | None = None,
 ) -> dict[str, Any]:
     """The object of `httpd-ctl status --json`.
 
@@ -63,6 +64,7 @@ def status(
             for name, waiting, limit in listener.queues
         ],
         "listen_overflows": listen_overflows(),
+        "launcher": None if launcher is None else dict(launcher),
         "workers": sorted(workers, key=lambda worker: (worker["generation"], worker["slot"])),
     }
 
@@ -78,6 +80,7 @@ def _worker(generation: Generation, child: Child, now: float) -> dict[str, Any]:
         "uptime": round(now - child.started, 3),
         "requests": figures.requests,
         "connections": figures.connections,
+        "scripts": figures.scripts,
         "accepted": figures.accepted,
         "dropped_log_lines": figures.dropped_lines,
         "cpu": cpu,
@@ -94,6 +97,7 @@ def status_text(data: Mapping[str, Any]) -> str:
         f"config    {data['config'] or data['script'] or '(none: a folder on the command line)'}",
         f"listening {', '.join(data['listeners']) or '-'}",
     ]
+    lines += _script_lines(data)
     reload = data["last_reload"]
     if reload:
         verdict = _VERDICTS.get(reload["code"], "refused")
@@ -109,6 +113,16 @@ def status_text(data: Mapping[str, Any]) -> str:
     lines.append(f"{'worker':>6} {'gen':>4} {'pid':>8}  {'state':<9} {'up':>8} {'requests':>10} {'open':>6} "
                  f"{'cpu':>8} {'memory':>9}")  # fmt: skip
     return "\n".join(lines + [_worker_line(worker) for worker in data["workers"]])
+
+
+def _script_lines(data: Mapping[str, Any]) -> list[str]:
+    launcher = data["launcher"]
+    if launcher is None:
+        return []
+    there = f"launcher pid {launcher['pid']}, up {_span(launcher['uptime'])}" if launcher["pid"] else "no launcher now"
+    count = launcher["replaced"]
+    lost = f", replaced {count} time{'s' if count > 1 else ''}" if count else ""
+    return [f"scripts   {sum(worker['scripts'] for worker in data['workers'])} run or wait; {there}{lost}"]
 
 
 def _worker_line(worker: Mapping[str, Any]) -> str:

@@ -305,7 +305,7 @@ class Supervisor:
         """What runs."""
         data = report.status(self.reloads.active, self.crew.generations, self.reloads.last,
                              self.crew.losses, self._since, time.monotonic() - self._born,
-                             stopping=self.ending.stopping)  # fmt: skip
+                             stopping=self.ending.stopping, launcher=self.crew.launching.figures)  # fmt: skip
         reply(Outcome(DONE, report.status_text(data), data))
 
     def reopen(self, reply: Reply) -> None:

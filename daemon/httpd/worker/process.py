@@ -318,8 +318,9 @@ class _Worker:
 
     def _report(self) -> None:
         context = self._context
+        scripts = 0 if context.scripts is None else len(context.scripts.active)
         figures = (context.requests, len(context.connections), context.accepted, self._logs.dropped,
-                   int(context.now * 1e9))  # fmt: skip
+                   int(context.now * 1e9), scripts)  # fmt: skip
         self._order.scoreboard.write(self._order.board, figures)
         if not context.draining:
             self._order.shares.note(self._order.slot, len(context.connections))

@@ -15,23 +15,25 @@ import mmap
 import struct
 from typing import NamedTuple
 
-_SLOT = struct.Struct("<QQQQQ")
+_SLOT = struct.Struct("<QQQQQQ")
 _SIZE = 64  # bytes: one cache line each
 _SANE = 1 << 53
 
 
 class Figures(NamedTuple):
-    """What a worker tells of itself.  `beat` is monotonic nanoseconds of its last round."""
+    """What a worker tells of itself.  `beat` is monotonic nanoseconds of its last round; `scripts` are runs that
+    have not ended, with those that wait."""
 
     requests: int
     connections: int
     accepted: int
     dropped_lines: int
     beat: int
+    scripts: int = 0
 
 
 _CELLS = _SIZE // 8  # of 8 bytes in a slot
-_AWAKE = 5  # the cell behind the figures
+_AWAKE = 6  # the cell behind the figures
 
 
 class Scoreboard:
@@ -55,7 +57,7 @@ class Scoreboard:
         """Called by the master: it does not look any more until a worker tells that it is awake, or it does again."""
         self._cells[self._unattended] = unattended
 
-    def write(self, slot: int, figures: tuple[int, int, int, int, int]) -> None:
+    def write(self, slot: int, figures: tuple[int, int, int, int, int, int]) -> None:
         """Called by the worker that owns the slot, with `Figures`.  One for whom no slot was left writes nowhere."""
         if 0 <= slot < self._slots:
             _SLOT.pack_into(self._memory, slot * _SIZE, *figures)

@@ -34,16 +34,19 @@ class _Bound:
 
 
 def status(active: Generation | None, generations: list[Generation], last: dict[str, object] | None = None,
-           losses: Losses | None = None, *, stopping: bool = False, uptime: float = 0.0) -> dict[str, Any]:  # fmt: skip
-    started = time.time() - uptime
-    return report.status(active, generations, last or {}, losses or Losses(), started, uptime, stopping=stopping)
+           losses: Losses | None = None, *, stopping: bool = False, uptime: float = 0.0,
+           launcher: dict[str, object] | None = None) -> dict[str, Any]:  # fmt: skip
+    started, losses = time.time() - uptime, losses or Losses()
+    return report.status(
+        active, generations, last or {}, losses, started, uptime, stopping=stopping, launcher=launcher
+    )  # fmt: skip
 
 
 def test_status(make_generation: MakeGeneration, make_child: MakeChild) -> None:
     old, new = make_generation(1, slots=1), make_generation(2, slots=2, listeners=[_Bound()])
     now = time.monotonic()
     old.extra.append(make_child(NOBODY, state=State.DRAINING, started=now - 90, board=1))
-    old.scoreboard.write(1, Figures(7, 6, 5, 4, 3))
+    old.scoreboard.write(1, Figures(7, 6, 5, 4, 3, 2))
     new.slots[1].child = make_child(NOBODY + 1, slot=1, started=now, generation=2)
     new.slots[0].child = make_child(os.getpid(), started=now, generation=2)
     new.slots[0].restarts, new.slots[0].last_exit = 3, "killed by SIGSEGV"
@@ -68,6 +71,8 @@ def test_status(make_generation: MakeGeneration, make_child: MakeChild) -> None:
     ]  # fmt: skip
     assert (workers[0]["requests"], workers[0]["connections"], workers[0]["accepted"]) == (7, 6, 5)
     assert workers[0]["dropped_log_lines"] == 4
+    assert [worker["scripts"] for worker in workers] == [2, 0, 0]
+    assert data["launcher"] is None
     assert workers[0]["uptime"] >= 90
     assert workers[1]["memory"] > 2**20
     assert (workers[2]["cpu"], workers[2]["memory"]) == (0.0, 0)  # a process that is just gone
@@ -126,6 +131,26 @@ def test_status_text(make_generation: MakeGeneration, make_child: MakeChild) -> 
     assert lines[5].split() == ["worker", "gen", "pid", "state", "up", "requests", "open", "cpu", "memory"]
     assert lines[6].split() == ["0", "3", str(NOBODY), "serving", "0.0s", "0", "0", "0.00s", "0.0", "MiB"]
     assert len(lines) == 7
+
+
+@pytest.mark.parametrize(
+    ("launcher", "expected"),
+    [
+        ({"pid": 7, "uptime": 90.0, "replaced": 0}, "scripts   5 run or wait; launcher pid 7, up 1.5m"),
+        ({"pid": 7, "uptime": 1.0, "replaced": 1}, "scripts   5 run or wait; launcher pid 7, up 1.0s, replaced 1 time"),
+        ({"pid": 0, "uptime": 0.0, "replaced": 2}, "scripts   5 run or wait; no launcher now, replaced 2 times"),
+    ],
+)
+def test_scripts(
+    make_generation: MakeGeneration, make_child: MakeChild, launcher: dict[str, object], expected: str
+) -> None:
+    generation = make_generation(slots=2)
+    for slot, scripts in ((0, 2), (1, 3)):
+        generation.slots[slot].child = make_child(slot=slot, board=slot)
+        generation.scoreboard.write(slot, Figures(1, 1, 1, 0, 1, scripts))
+    data = status(generation, [generation], launcher=launcher)
+    assert data["launcher"] == launcher
+    assert expected in report.status_text(data).splitlines()
 
 
 def test_status_text_of_a_reload_without_words(make_generation: MakeGeneration) -> None:
