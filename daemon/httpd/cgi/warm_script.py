@@ -7,6 +7,8 @@ Rules:
 - A fork pays for every page that is written to, if only to count a reference.  So whatever can be done before the fork
   is done there, and few steps after it.
 - What modules have done to the process before the fork is seen only by who uses them.
+- They may have kept the streams that they found: so these are what a script has.  What they have opened is flushed at
+  the end, and before the fork, or each script would write what was in its buffer.
 - It ends as an interpreter ends, but for taking apart what was loaded before the fork, which takes longest.
 """
 
@@ -34,6 +36,7 @@ if TYPE_CHECKING:  # typing itself would be pages of every script
 _SIGNAL: Any = sys.modules["_signal"]  # without the enums, which take long
 _LOG = 5  # a descriptor
 _STREAMS = ("stdin", "stdout", "stderr")
+_WRITERS = (io.TextIOWrapper, io.BufferedWriter, io.BufferedRandom, io.BufferedRWPair)
 _LIMITS = (("cpu", resource.RLIMIT_CPU, 1), ("memory", resource.RLIMIT_AS, 0), ("files", resource.RLIMIT_NOFILE, 0))
 # Modules whose functions for a fork do nothing where no lock is held and there is no other thread; but they go through
 # all that they know, which costs more than the fork itself.  (That of `random` is made up for below.)
@@ -53,6 +56,8 @@ class Interpreter:
         streams: tuple[Any, ...] = (sys.stdin, sys.stdout, sys.stderr)
         self.encodings = [(stream.encoding, stream.errors) for stream in streams]
         self.unbuffered, self.by_line = bool(streams[1].write_through), bool(streams[2].line_buffering)
+        self.no_input, *self.streams = self._on_pipes()
+        self._install_all()
         known: dict[str, Any] = {"__name__": "__main__", "__builtins__": sys.modules["builtins"], "__annotations__": {}}
         dunders = [name for name in globals() if name.startswith("__") and name != "__warningregistry__"]
         self.main = {name: known.get(name) for name in dunders}
@@ -101,28 +106,51 @@ class Interpreter:
         warnings.filterwarnings("ignore", category=DeprecationWarning, module=r"httpd\Z")
         if "linecache" in sys.modules:
             sys.modules["linecache"].clearcache()  # of -c, whose name is that of any exec()
-        _flush()  # or every script would write it again
-        self._prepare_streams()
+        self.theirs = [getattr(sys, name) for name in _STREAMS]  # they might close the buffer on their way
+        ours = [id(one) for stream in self.streams for one in (stream, getattr(stream, "buffer", None))]
+        writers = [one for one in gc.get_objects() if issubclass(type(one), _WRITERS) and id(one) not in ours]
+        self.writers = [weakref.ref(one) for one in writers]
+        self._flush_theirs()
+        _flush()
+        self._install_all()
         gc.collect()
         gc.freeze()
 
     # Its streams
 
-    def _prepare_streams(self) -> None:
-        """Those that a script has, on descriptors of their kind: pipes, or nothing to be read."""
+    def _on_pipes(self) -> list[Any]:
+        """Those that a script has, made where descriptors are of their kind: nothing to be read, and pipes."""
         kept = [os.dup(number) for number in range(3)]
         null = os.open(os.devnull, os.O_RDONLY)
         os.dup2(null, 0)
         os.close(null)
-        self.no_input = self._stream(0)
+        made = [self._stream(0)]
         ends = os.pipe()
         for number in range(3):
             os.dup2(ends[number > 0], number)
-            self._install(number, self._stream(number))
+            made.append(self._stream(number))
         for number, fd in enumerate(kept):
             os.dup2(fd, number)
         for fd in (*kept, *ends):
             os.close(fd)
+        return made
+
+    def _install_all(self) -> None:
+        """Have these, and others in the place of those that were closed, or taken apart."""
+        for number, stream in enumerate(self.streams):
+            try:
+                usable = not stream.closed
+            except ValueError:
+                usable = False
+            if not usable:
+                self.streams[number] = self._on_pipes()[number + 1]
+            self._install(number, self.streams[number])
+
+    def _flush_theirs(self) -> None:
+        """What modules have opened before the fork."""
+        for writer in [there() for there in self.writers]:
+            with contextlib.suppress(Exception):  # it is closed, or was detached
+                writer.flush()
 
     def _stream(self, number: int) -> Any:
         """As create_stdio() of pylifecycle.c."""
@@ -231,6 +259,7 @@ class Interpreter:
             self.code is None or not self.plain or _thread._count()
             or not all(_plain(sys.modules.get(name)) for name in own) or not _flush()  # is tried again, and told
         ):  # fmt: skip
+            self._flush_theirs()
             return  # the interpreter takes everything apart
         try:
             atexit._clear()
@@ -240,6 +269,7 @@ class Interpreter:
             for name in _STREAMS:
                 setattr(sys, name, getattr(sys, f"__{name}__", None))
             _take_apart(own)
+            self._flush_theirs()
             _flush()
         finally:
             os._exit(self.code)

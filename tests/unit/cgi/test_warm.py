@@ -595,6 +595,55 @@ def test_what_a_module_does_is_kept_from_scripts(started: Callable[..., Warm], t
     assert warm.first["ready"][0].startswith(os.path.dirname(warm.command[0]))
 
 
+# What a module may keep, and open, when it is loaded; `say` writes by that, and `end` is how the script ends.
+KEEPS = {
+    "stdout": "OUT = sys.stdout",
+    "its buffer": "BUFFER = sys.stdout.buffer\nclass OUT:\n    write = staticmethod(lambda text: BUFFER.write(text.encode()))",
+    "stderr": "OUT = sys.stderr",
+    "a default": "def OUT(): pass\nOUT.write = lambda text, file=sys.stdout: file.write(text)",
+    "a handler": "import logging\nlogging.basicConfig(level=logging.INFO, stream=sys.stdout, format='%(message)s')\n"
+                 "def OUT(): pass\nOUT.write = lambda text: logging.info(text.rstrip())",
+    "a wrapping": "import io\nOUT = io.TextIOWrapper(sys.stdout.buffer, encoding='utf-8')",
+    "a wrapping in its place": "import io\nOUT = sys.stdout = io.TextIOWrapper(sys.stdout.buffer, encoding='utf-8')",
+    "what it took apart": "import io\nOUT = sys.stdout = io.TextIOWrapper(sys.stdout.detach(), encoding='utf-8')",
+    "a file of its own": "OUT = open(1, 'w', closefd=False)",
+    "one to which it has written": "OUT = open(1, 'w', closefd=False)\nOUT.write('')\nLOG = open(os.devnull, 'w')\nLOG.write('x')",
+    "the lowest": "import codecs\nOUT = codecs.getwriter('utf-8')(os.fdopen(os.dup(1), 'wb'))\nOUT.stream.close()\n"
+                  "OUT = open(1, 'w', 1, closefd=False)",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("end", ["", "sys.exit(3)", "1 / 0", "import atexit; atexit.register(sys.stderr.write, 'registered')"])
+@pytest.mark.parametrize("kept", KEEPS.values(), ids=list(KEEPS))
+def test_what_a_module_writes_by_what_it_kept(
+    started: Callable[..., Warm], tmp_path: Path, kept: str, end: str
+) -> None:
+    """As if the script had loaded it: nothing is lost, nothing is written twice."""
+    write(tmp_path, f"import os, sys\nIN = sys.stdin\n{kept}\n", "keeps.py")
+    (tmp_path / "cgi").mkdir()  # not beside that module, for which there would be an exec
+    script = write(tmp_path / "cgi", f"import sys, keeps\nkeeps.OUT.write('said: ')\nkeeps.OUT.write(keeps.IN.read() + '\\n')\n{end}")
+    environment = {**ENVIRONMENT, "PYTHONPATH": str(tmp_path)}
+    warm = started(modules=("keeps",), environment=environment)
+    assert "ready" in warm.first
+    for _ in range(2):
+        found = warm.run(script, stdin=b"read")
+        assert plain(found) == plain(executed(warm.command, script, stdin=b"read", environment=environment))
+        assert b"said" in found[0] + found[1]
+
+
+def test_what_a_module_has_written_before_the_fork_is_written_once(
+    started: Callable[..., Warm], tmp_path: Path
+) -> None:
+    log = tmp_path / "log"
+    write(tmp_path, f"LOG = open({str(log)!r}, 'w')\nLOG.write('loaded\\n')", "keeps.py")
+    (tmp_path / "cgi").mkdir()
+    warm = started(modules=("keeps",), environment={**ENVIRONMENT, "PYTHONPATH": str(tmp_path)})
+    script = write(tmp_path / "cgi", "import keeps\nkeeps.LOG.write('run\\n')")
+    for _ in range(3):
+        assert warm.run(script) == (b"", b"", 0)
+    assert log.read_text() == "loaded\nrun\nrun\nrun\n"
+
+
 @pytest.mark.parametrize(
     ("source", "message"),
     [
