@@ -28,6 +28,7 @@ _SCRIPTS = SCRIPTS | {
     "environment": f"{HEAD}; exec env",
     "identity": f"{HEAD}; id -u; id -g; id -G; umask; ulimit -Sn",
     "ulimits": f"{HEAD}; ulimit -t; ulimit -v; ulimit -Sn; ulimit -Hn",
+    "opens": f"{HEAD}; echo error $QUERY_STRING > /dev/stderr; echo output $(cat /dev/stdin | wc -c) > /dev/stdout",
     "computes": f"{MARK}; while :; do :; done",
     "grows": 'a=aaaaaaaaaaaaaaaa; while :; do a="$a$a"; done',
     "much": f"{HEAD}; exec head -c 100000 /dev/zero",
@@ -92,6 +93,18 @@ def test_three_descriptors(talk: Open, server: Daemon, mount: str) -> None:
         assert found.keys() == {"0", "1", "2"}, found
         assert found["1"].startswith("pipe:")
         assert found["2"].startswith("pipe:")
+
+
+@_BOTH
+@pytest.mark.parametrize("size", [0, 10, 200_000])
+def test_its_streams_can_be_opened_by_name(talk: Open, server: Daemon, mount: str, size: int) -> None:
+    """Whoever made them: Linux asks for permission, even of a pipe.  Plotters write to /dev/stdout."""
+    server.expect(f'stderr script=.*/opens .* text="error {size}"')
+    users = [mount, "user"] if os.geteuid() == 0 else [mount]
+    for user in users:
+        answer = talk().ask(f"/{user}/opens?{size}", method="POST", body=b"x" * size)
+        assert answer.text == f"output {size}\n"
+        eventually(lambda: entries(server, rf'stderr script=.*/opens .* text="error {size}"'), "stderr is logged")
 
 
 @_BOTH

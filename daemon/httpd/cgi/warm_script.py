@@ -149,8 +149,9 @@ class Interpreter:
     def _flush_theirs(self) -> None:
         """What modules have opened before the fork."""
         for writer in [there() for there in self.writers]:
-            with contextlib.suppress(Exception):  # it is closed, or was detached
-                writer.flush()
+            if writer is not None:
+                with contextlib.suppress(Exception):  # it is closed, or was detached
+                    writer.flush()
 
     def _stream(self, number: int) -> Any:
         """As create_stdio() of pylifecycle.c."""

@@ -16,6 +16,7 @@ from httpd.master.children import Child, State
 from httpd.master.generations import Generation
 from httpd.master.launching import scripts_of
 from httpd.system import pairs
+from httpd.system.descriptors import lend
 
 _SECONDS = 290.0  # that a test may take; less than httpd-ctl waits, so that it is told
 _NEVER = float("inf")
@@ -89,7 +90,7 @@ def _send(child: Child, message: dict[str, object], data: bytes) -> bool:
         file.write(data)
         file.flush()
         file.seek(0)
-        return pairs.send(child.channel, message, [file.fileno()])
+        return pairs.send(child.channel, message, [lend(file.fileno())])
 
 
 def text_of(report: Mapping[str, object]) -> str:

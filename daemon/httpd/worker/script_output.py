@@ -13,6 +13,7 @@ from __future__ import annotations
 import os
 from typing import Protocol
 
+from httpd.system.descriptors import lend
 from httpd.system.poller import END, HUP, IN
 from httpd.worker.context import Context
 
@@ -41,6 +42,7 @@ class ScriptOutput:
         self._context = context
         self._taker = taker
         self._fd, self.child_fd = os.pipe()
+        lend(self.child_fd)
         os.set_blocking(self._fd, False)
         self.paused = False
         self.read_at = context.now + _WAIT  # when to read on, if its end is not closed by then; monotonic seconds

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import tempfile
 
+from httpd.system.descriptors import lend
+
 
 def body_in(body: bytes) -> int:
     """A descriptor to read `body` from.  Raises OSError."""
@@ -12,7 +14,7 @@ def body_in(body: bytes) -> int:
     try:
         os.set_blocking(writer, False)
         if not body or os.write(writer, body) == len(body):
-            return reader
+            return lend(reader)
     except BlockingIOError:
         pass
     finally:
@@ -26,7 +28,7 @@ def body_in(body: bytes) -> int:
 
 def reopened(fd: int) -> int:
     """The file behind `fd` from its beginning, to be read alone.  Raises OSError."""
-    return os.open(f"/dev/fd/{fd}", os.O_RDONLY)
+    return lend(os.open(f"/dev/fd/{fd}", os.O_RDONLY))
 
 
 class Progress:
