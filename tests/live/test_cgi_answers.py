@@ -15,12 +15,14 @@ import pytest
 from httpd.master.supervisor import _LOOK_SECONDS
 from httpd.worker.doors import _PATIENCE
 from httpd.worker.runs import _LINGER
-from live.cgi.scripts import HEAD, MARK, SCRIPTS, alive, gone, install, mount, open_gate, pid_of, titled
+from live.cgi.scripts import GATE, HEAD, MARK, SCRIPTS, alive, gone, install, mount, open_gate, pid_of, titled
 from live.client import Client
 from live.daemon import Daemon, Place, eventually
 from live.handlers.talk import Open, Talk, entries
 
 _PYTHON = f"#!{shutil.which('python3', path='/usr/bin:/usr/local/bin') or '/usr/bin/python3'}\n"
+_TICKS = "while :; do echo tick; sleep 0.02; done"
+_LENGTH = r"printf 'Content-Type: a/b\nContent-Length: 5\n\nwhole'"
 _SCRIPTS = SCRIPTS | {
     "deaf": f"exec >&-; {MARK}; exec sleep 1000",
     "killed": f"{HEAD}; echo part; kill -9 $$",
@@ -30,6 +32,12 @@ _SCRIPTS = SCRIPTS | {
     "host": f'{HEAD}; echo "$HTTP_HOST $SERVER_NAME"',
     "slowly": f"{HEAD}; echo begun; {MARK}; sleep 0.1; echo ended",
     "holds": f"{HEAD}; echo held; {MARK}; sleep 1000 2> /dev/null &",
+    "ticks": f"{HEAD}; {MARK}; {_TICKS}",
+    "ticks-length": f"{_LENGTH}; {MARK}; {_TICKS}",
+    "ticks-204": rf"printf 'Status: 204 No Content\n\n'; {MARK}; {_TICKS}",
+    "nph-ticks": rf"printf 'HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nwhole'; {MARK}; {_TICKS}",
+    "floods": f"{_LENGTH}; {MARK}; exec cat /dev/zero",
+    "large-length": f"{_LENGTH}; {MARK}; head -c 200000 /dev/zero; {GATE}; QUERY_STRING=end; {MARK}",
     "nph-empty": f"{MARK}; exit 3",
     "nph-part": "printf 'HTTP/1.1 200'",
     "nph-interim": r"""i=0; while [ $i -lt 3000 ]; do printf 'HTTP/1.1 102 Processing\r\n\r\n'; i=$((i+1)); done;
@@ -110,6 +118,41 @@ def test_a_worker_that_stood_still_has_not_been_kept_waiting(talk: Open, server:
         pid_of(shared_place, f"still{number}")
         open_gate(shared_place, f"still{number}")
         assert client.reply().text == "waited\n"
+
+
+# Those that go on behind an answer that their clients have in full
+
+_COMPLETE = [("HEAD", "ticks"), ("GET", "ticks-length"), ("GET", "ticks-204"), ("GET", "nph-ticks")]
+
+
+@pytest.mark.parametrize(("method", "name"), _COMPLETE)
+def test_who_goes_on_writing_behind_its_answer_does_not_stay(
+    talk: Open, server: Daemon, shared_place: Place, method: str, name: str
+) -> None:
+    """Nobody is sent anything, so nobody's end would be noticed: a few such requests would have a mount for good."""
+    server.expect("script ended behind its answer: its end was not told for timeout", "wrote more than its Content")
+    client, mark = talk(), f"{method}-{name}"
+    for number in range(2):  # the second on the same connection, which has not been kept waiting
+        client.send(f"{method} /short/{name}?{mark}{number} HTTP/1.1\r\nHost: a\r\n\r\n".encode())
+        head = client.head()
+        if name != "ticks" and "204" not in name:
+            assert client.with_body(head).text == "whole"
+    for number in range(2):
+        gone([pid_of(shared_place, f"{mark}{number}")])
+
+
+def test_who_floods_it_is_ended_by_its_own_writing(talk: Open, server: Daemon, shared_place: Place) -> None:
+    server.expect("wrote more than its Content-Length")
+    assert talk().ask("/one/floods?floods").text == "whole"  # its time would be 20 s
+    gone([pid_of(shared_place, "floods")])
+
+
+def test_some_more_than_the_length_does_not_end_it(talk: Open, server: Daemon, shared_place: Place) -> None:
+    server.expect("wrote more than its Content-Length")
+    assert talk().ask("/s/large-length?large").text == "whole"
+    pid_of(shared_place, "large")
+    open_gate(shared_place, "large")
+    pid_of(shared_place, "end")
 
 
 # Those that write their whole answer

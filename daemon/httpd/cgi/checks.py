@@ -80,7 +80,7 @@ class Examiner:
         name = os.fsencode(mount.script.rpartition("/")[2]) if mount.script else relative
         if bool(relative) == bool(mount.script):
             raise Refused(404, "it is no script of this mount")
-        if mount.extensions and os.fsdecode(os.path.splitext(name)[1].lower()) not in mount.extensions:
+        if mount.extensions and schema.extension(os.fsdecode(name)) not in mount.extensions:
             raise Refused(403, "its extension is none of a script")
         found = self._look(name)
         if relative and not mount.settings.dotfiles and paths.has_dotfile(b"/" + relative):
@@ -120,7 +120,7 @@ class Examiner:
     def _judge_file(self, found: os.stat_result) -> None:
         mode = found.st_mode
         if mode & (stat.S_ISUID | stat.S_ISGID):
-            raise Refused(403, "it is setuid or setgid")
+            raise Refused(403, "it is setuid or setgid (chmod ug-s, and say `user`)")
         if mode & stat.S_IWOTH:
             raise Refused(403, "everybody may write to it (chmod o-w)")
         if self._switched:

@@ -60,7 +60,7 @@ class Lookup:
 
     def is_script(self, name: bytes) -> bool:
         """Whether a file of this name would be run."""
-        return not self.mixed or os.fsdecode(os.path.splitext(name)[1].lower()) in self._kinds
+        return not self.mixed or schema.extension(os.fsdecode(name)) in self._kinds
 
     def find(self, path: bytes) -> Found | Elsewhere:
         """What a normalized `path` means.
@@ -103,6 +103,7 @@ class Lookup:
             if not is_file or not self.is_script(name):
                 break
             return self._found(inner, b"") if path.endswith(b"/") else Elsewhere.SLASH
-        if self.mixed:
-            return Elsewhere.FILE
+        if self.mixed:  # one whose name is that of a script is no file's: those are never sent
+            slash = not path.endswith(b"/") and self.is_script(relative.rpartition(b"/")[2])
+            return Elsewhere.SLASH if slash else Elsewhere.FILE
         raise PermissionError(f"{os.fsdecode(path)!a} is a folder, and has no index that is a script")

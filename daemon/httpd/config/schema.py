@@ -12,7 +12,6 @@ Rules:
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 import msgspec
@@ -95,6 +94,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     access_log: str | None = None  # as log.access; None means the server's own
 
 
+def extension(name: str) -> str:
+    """What the name of a file ends with from its last dot on, in lower case: of ".php" too, which os.path.splitext()
+    takes for a name without one.  "" where there is no dot."""
+    _, dot, end = name.rpartition(".")
+    return f".{end}".lower() if dot else ""
+
+
 class Mount(msgspec.Struct, frozen=True, tag_field="kind"):
     path: str  # starts with "/"; percent-decoded; matches on segment boundaries
     key: str  # "vhost[0].directory[1]": where it stands, for messages
@@ -154,7 +160,7 @@ class Cgi(Mount, frozen=True, tag="cgi"):
 
     def interpreter(self, name: str) -> str:
         """The program that runs files of this name; "" is the file itself."""
-        return self.interpreters.get(os.path.splitext(name)[1].lower(), "")
+        return self.interpreters.get(extension(name), "")
 
 
 class Redirect(Mount, frozen=True, tag="redirect"):

@@ -8,8 +8,8 @@ Rules:
 - Output is passed on as it comes.  An answer that is complete within a moment leaves as a whole, with its length.
 - A client that takes its time makes the script wait, not this process: past so many bytes nothing more is read, and
   the script's time does not run.
-- The answer is over with the script's output.  Where somebody else holds that open behind the script's end, it is over
-  a moment later.
+- The answer is over with the script's output, or with all that its client gets (Content-Length, HEAD, 204), a moment
+  behind the script's end where somebody else holds the output.  Behind it a script has `timeout`, whatever it does.
 - Whoever waits for a run that will give no answer is told why in the error log: the first line, the last words, how the
   process ended.
 """
@@ -58,10 +58,9 @@ class ScriptRun:
         self._ended: str | None = None
         self._orphan = False
         self._stopped = False
-        self._id = ""
         self._linger_until = _NEVER
         self._given_up = False  # its process goes on, but no answer is to be expected
-        self._waits_for = ""
+        self._id = self._waits_for = ""
         self._stdin = Progress(stdin if stdin != scripts.null else -1)
         try:
             self.output = ScriptOutput(scripts.context, self)
@@ -98,7 +97,7 @@ class ScriptRun:
             self._begin_to_run()
 
     def _heard(self) -> None:
-        if not self._stopped and self.state is not State.ANSWERED:  # else it is the end that is to be told
+        if not self._stopped and (self.state is not State.ANSWERED or self.output.open):  # else the end is to be told
             self.word_by = _NEVER
 
     def declined(self, status: int, reason: str) -> None:
@@ -109,7 +108,7 @@ class ScriptRun:
         self.started(pid)
         self._ended = how
         self._linger_until = self.scripts.context.now + _LINGER
-        late = self.state is State.ANSWERED and self.scripts.context.now > self._answered_at + _AT_ONCE
+        late = self._answer.whole or self.scripts.context.now > (self._answered_at or _NEVER) + _AT_ONCE
         if self._answer.begun and not late and not self._stopped and not how.startswith("exit status"):
             self.scripts.context.errors.warning("script has ended behind the beginning of its answer",
                                                 script=self.found.file, pid=pid, ended=how)  # fmt: skip
@@ -183,7 +182,7 @@ class ScriptRun:
                 self._linger_until = self.scripts.context.now + _LINGER  # how it ended is part of what is logged
             return
         if self._answer.finish():
-            self._answered()
+            self.answered()
 
     def _without_answer(self) -> None:
         if self._answer.beginning:
@@ -193,10 +192,11 @@ class ScriptRun:
         else:
             self.fail(502, "it wrote nothing")
 
-    def _answered(self) -> None:
+    def answered(self) -> None:
         """The answer is whole, or what there is of it."""
         sink, self._answer.sink = self._answer.sink, None
         assert sink is not None
+        self.output.drop()
         self.settle()
         hand_back(sink)
 
@@ -288,7 +288,8 @@ class ScriptRun:
             self.scripts.silent(self)
             self.fail(503, "the launcher does not answer" if self.door is None else "its spawner does not answer")
         else:
-            self._too_long(f"it neither wrote nor read for timeout ({self.mount.mount.timeout:g} s)")
+            known = "it neither wrote nor read" if self._answer.sink is not None else "its end was not told"
+            self._too_long(f"{known} for timeout ({self.mount.mount.timeout:g} s)")
 
     def _too_long(self, reason: str) -> None:
         if self._answer.sink is not None:
@@ -344,6 +345,6 @@ class ScriptRun:
             soon = self.scripts.context.now + _LINGER
             if self.state is not State.ANSWERED:
                 self._answered_at = self.scripts.context.now
-                self.word_by = self.word_by if self._stopped else min(self.word_by, soon)
+                self.word_by = self.word_by if self._stopped or self.output.open else min(self.word_by, soon)
             self.state = State.ANSWERED
             self._linger_until = min(self._linger_until, soon if self.gone else _NEVER)

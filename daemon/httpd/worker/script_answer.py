@@ -30,6 +30,7 @@ class ScriptAnswer:
         self.sink: Sink | None = sink
         self.hold_until = _NEVER
         self.begun = False  # it has left, in part at least
+        self.whole = False  # its client has all of it, and the script may go on
         self.reader = HeadReader(limit)
         self._nph = is_nph(run.found.file.rpartition(b"/")[2])
         self._head: Head | None = None
@@ -106,7 +107,10 @@ class ScriptAnswer:
         if sink is None or (not self.begun and not self._begin(None)):
             return
         sink.owner.forward(sink)
-        if self.sink is sink and sink.wfile.queued > _ROOM:
+        if self.sink is sink and sink.wfile.complete:
+            self.whole = True
+            self._run.answered()
+        elif self.sink is sink and sink.wfile.queued > _ROOM:
             sink.room = self._run  # of which `set` is asked
             self._run.pause()
 

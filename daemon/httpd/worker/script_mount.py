@@ -111,7 +111,7 @@ class ScriptMount(CallMount):
         return self.files.load(path, wall, now)
 
     def _names_script(self, path: bytes) -> bool:
-        return any(self.lookup.is_script(segment) for segment in path[len(self.prefix) :].split(b"/") if segment)
+        return self.lookup.is_script(path[len(self.prefix) :].rpartition(b"/")[2])
 
     def refusal(self, status: int) -> Response:
         if status == 503:

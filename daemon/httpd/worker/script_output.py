@@ -6,6 +6,7 @@ Rules:
   only when the script's end is closed; then all is there, for one read.  A script that writes more than a pipe holds
   waits that long, once; where a poller can't tell an end without its output, output is read as it comes.
 - While the client has to take some of the answer first, nothing is read.
+- What comes behind the answer is dropped, so that a script need not fail by it; not without end.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from httpd.worker.context import Context
 
 _READ = 64 * 1024  # bytes of one read; what a pipe holds
 _TURN = 256 * 1024  # bytes that are taken in one round
+_BEHIND = 1024 * 1024  # bytes that are dropped behind an answer; then the output is closed
 _MOST = 1024 * 1024  # bytes that a pipe can be made to hold, by default
 _WAIT = 0.003  # seconds
 
@@ -36,7 +38,7 @@ class Taker(Protocol):
 class ScriptOutput:
     """Of one run; `child_fd` is the script's end."""
 
-    __slots__ = ("_context", "_fd", "_mask", "_taker", "child_fd", "paused", "read_at")
+    __slots__ = ("_behind", "_context", "_fd", "_mask", "_taker", "child_fd", "paused", "read_at")
 
     def __init__(self, context: Context, taker: Taker) -> None:
         self._context = context
@@ -45,6 +47,7 @@ class ScriptOutput:
         lend(self.child_fd)
         os.set_blocking(self._fd, False)
         self.paused = False
+        self._behind = -1  # bytes that may come behind the answer; -1: it is not over
         self.read_at = context.now + _WAIT  # when to read on, if its end is not closed by then; monotonic seconds
         self._mask = END
         context.watch(self._fd, END, 0, self.read)
@@ -73,7 +76,11 @@ class ScriptOutput:
                 data = os.read(self._fd, _READ)
             except BlockingIOError:
                 break
-            if data:
+            if self._behind >= 0:
+                self._behind -= len(data)
+                if self._behind < 0:
+                    data = b""  # who goes on gets SIGPIPE
+            elif data:
                 taken += len(data)
                 if not self._taker.take(data):
                     return
@@ -89,6 +96,10 @@ class ScriptOutput:
         for _ in range(_MOST // _TURN):
             if not self.paused:
                 self.read()
+
+    def drop(self) -> None:
+        """The answer is over: nobody wants any more."""
+        self._behind = _BEHIND
 
     def pause(self) -> None:
         """The client has to take some of the answer first."""

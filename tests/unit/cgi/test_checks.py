@@ -173,7 +173,7 @@ def test_an_extension_that_is_none_of_a_script(top: Path, judge: Judge) -> None:
 @pytest.mark.parametrize("switched", [True, False])
 def test_setuid(top: Path, judge: Judge, mode: int, switched: bool) -> None:
     plant(top, "cgi/run", mode, gid=None if ROOT else os.getegid())
-    refused(judge, 403, "it is setuid or setgid", switched=switched)
+    refused(judge, 403, "it is setuid or setgid (chmod ug-s, and say `user`)", switched=switched)
 
 
 @pytest.mark.parametrize("switched", [True, False])

@@ -175,15 +175,23 @@ def test_the_index_of_a_folder_may_be_a_file(folder: Path, make_request: MakeReq
     assert mount.script_for(make_request("GET", "/cgi/indexed/"), 0.0) is not None
 
 
-@pytest.mark.parametrize(
-    "path", ["run.cgi", "tools/run.cgi", "UPPER.CGI", "indexed/index.cgi", "run.cgi/", "inner.cgi/x.txt"]
-)
+@pytest.mark.parametrize("path", ["run.cgi", "tools/run.cgi", "UPPER.CGI", "indexed/index.cgi", "run.cgi/", ".cgi"])
 def test_what_has_the_name_of_a_script_is_never_sent(folder: Path, make_request: MakeRequest, path: str) -> None:
-    """Nor what lies in a folder that has one: a moment ago it may have been a script, and this its PATH_INFO."""
+    (folder / ".cgi").write_bytes(SOURCE)
     mount = make(folder, mixed=True, listing=True)
     request = make_request("GET", f"/cgi/{path}")
     assert asked(mount, request).status == 404
     assert mount.load(request.path, LATER, 0.0) is None
+
+
+def test_a_folder_that_has_the_name_of_a_script(folder: Path, make_request: MakeRequest) -> None:
+    """What is in it is served."""
+    mount = make(folder, mixed=True, listing=True)
+    response = asked(mount, make_request("GET", "/cgi/inner.cgi?a=b"))
+    assert (response.status, dict(response.fields)[b"Location"]) == (301, b"/cgi/inner.cgi/?a=b")
+    assert b"x.txt" in content(asked(mount, make_request("GET", "/cgi/inner.cgi/")))
+    assert content(asked(mount, make_request("GET", "/cgi/inner.cgi/x.txt"))) == SOURCE
+    assert mount.load(b"/cgi/inner.cgi/x.txt", LATER, 0.0) is not None
 
 
 def test_an_index_that_is_a_script_is_never_sent(folder: Path, make_request: MakeRequest) -> None:
