@@ -15,6 +15,10 @@ from http.server import CGIHTTPRequestHandler
 
 class Scripts(CGIHTTPRequestHandler):
     cgi_directories = ["/cgi-bin"]
+    protocol_version = "HTTP/1.1"
+    @property
+    def cgi_timeout(self):
+        return 0.3 if "stops" in self.path else 60
     def __init__(self, *args):
         super().__init__(*args, directory={folder!r})
 """
@@ -22,6 +26,7 @@ _SCRIPT = "#!/bin/sh\n{first}\nprintf 'Content-Type: text/plain\\n\\n'; echo pid
 _SCRIPTS = {
     "plain": ("", ""),
     "obedient": ("", "exec sleep 1000"),
+    "stops": ("", "exec sleep 1000"),
     "stubborn": ("trap '' TERM", "while :; do sleep 1000; done"),
 }
 
@@ -60,3 +65,12 @@ def test_a_script_ends_with_its_worker(server: Daemon, how: str) -> None:
         else:
             server.reload()
         gone(pids)
+
+
+@pytest.mark.parametrize("minor", [0, 1])
+def test_an_answer_that_stops_halfway_is_cut_off(server: Daemon, minor: int) -> None:
+    server.expect("it wrote nothing for 0.3 s")
+    with Talk(server) as client:
+        client.send(f"GET /cgi-bin/stops HTTP/1.{minor}\r\nHost: a\r\n\r\n".encode())
+        assert b"is here" in client.upto(b"is here")
+        assert client.was_cut()

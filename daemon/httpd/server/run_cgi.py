@@ -8,7 +8,8 @@ Rules:
   another: this blocks its own thread and nothing else.
 - The process gets nothing of the server's environment but PATH, never runs as root, leads a group of its own, and is
   ended with all of it when it is silent for `cgi_timeout` or its client leaves.  To close its output is to be silent.
-- A script that gives no answer is 502 or 504, and the reason is logged by the handler's `log_error`.
+- A script that gives no answer is 502 or 504, and the reason is logged by the handler's `log_error`; behind a part of
+  one the connection is reset.  Behind the whole of one it has its time, whatever it writes.
 - A client can write anything: what no program can be told is 400, and nothing that it sends is a traceback.
 """
 
@@ -19,7 +20,6 @@ import os
 import re
 import selectors
 import sys
-import tempfile
 import time
 from typing import IO, Any
 
@@ -29,6 +29,7 @@ from httpd.cgi.process import explain
 from httpd.cgi.stderr import Stderr
 from httpd.protocol.messages import Request
 from httpd.server import run_process
+from httpd.server.run_ends import Failed, body_file, cut_off, read_body
 from httpd.system import privileges
 
 _READ = 64 * 1024  # bytes
@@ -36,65 +37,26 @@ _HEAD = 64 * 1024  # bytes that a script's head may have
 _GRACE = 2.0  # seconds that output may stay open behind the script's end
 _SOON, _LOOK = 0.0005, 0.1  # seconds between two looks at whether it has ended: behind its output, and at most
 _REDIRECTS = 10
+_BEHIND = 1024 * 1024  # bytes that are dropped behind an answer
 _STATUS_LINE = re.compile(rb"HTTP/[0-9]\.[0-9] ([1-9][0-9]{2})(?![0-9])")
 _STATUS_END = 13  # bytes of one that say the status
-
-
-class _Failed(Exception):
-    """There is no answer: `status`, and why."""
-
-    def __init__(self, status: int, reason: str) -> None:
-        super().__init__(reason)
-        self.status = status
-        self.reason = reason
 
 
 def run_script(handler: Any, script: str, file: str, rest: str, query: str) -> None:
     """Answer a request by the script `file`, whose path in the URL is `script`; `rest` and `query` follow that."""
     handler._cgi_begun = False  # of this answer: a handler may give several
     try:
-        with _body_file() as body:
-            length = _read_body(handler, body)
+        with body_file() as body:
+            length = read_body(handler, body)
             process = _start(handler, script, file, rest, query, body, length)
         with run_process.held(process):
             _Run(handler, script, process).answer()
-    except _Failed as failed:
+    except Failed as failed:
         handler.log_error("CGI script %s: %s", file, failed.reason)
         if handler._cgi_begun:
-            handler.close_connection = True  # it is cut off: the client must not take it for whole
+            cut_off(handler, failed.reason)
         else:
             handler.send_error(failed.status)
-
-
-def _body_file() -> IO[bytes]:
-    try:
-        return tempfile.TemporaryFile(prefix="httpd-body-", buffering=0)
-    except OSError as error:
-        raise _Failed(500, f"there is no file for its body: {error}") from None
-
-
-def _read_body(handler: Any, body: IO[bytes]) -> int | None:
-    text = handler.headers.get("Content-Length")
-    if text is None and handler.headers.get("Transfer-Encoding") is None:
-        return None
-    length = 0
-    left = int(text) if text is not None and text.isdecimal() else sys.maxsize
-    while left and (piece := handler.rfile.read(min(_READ, left))):
-        _keep(body, piece)
-        length += len(piece)
-        left -= len(piece)
-    if text is not None and left:
-        raise _Failed(400, "the client sent less than it announced")
-    body.seek(0)
-    return length
-
-
-def _keep(body: IO[bytes], piece: bytes) -> None:
-    try:
-        while piece:
-            piece = piece[body.write(piece) :]
-    except OSError as error:  # the disk is full
-        raise _Failed(500, f"its body can't be kept: {error}") from None
 
 
 def _raw(text: str) -> bytes:
@@ -159,7 +121,7 @@ def _start(handler: Any, script: str, file: str, rest: str, query: str, body: IO
     environment[b"HTTP_ACCEPT"] = ",".join(handler.headers.get_all("Accept", ())).encode("latin-1", "replace")
     environment[b"PATH"] = os.environb.get(b"PATH", os.defpath.encode())
     if any(b"\0" in value for value in environment.values()):
-        raise _Failed(400, "the request has NUL in it")
+        raise Failed(400, "the request has NUL in it")
     command: list[bytes] = [os.fsencode(file), *meta.words(request.method, request.query)]
     if not handler.have_fork and handler.is_python(file):
         command[:0] = [os.fsencode(sys.executable), b"-u"]
@@ -168,14 +130,14 @@ def _start(handler: Any, script: str, file: str, rest: str, query: str, body: IO
         try:
             nobody = privileges.script_identity("")
         except privileges.PrivilegeError as error:
-            raise _Failed(500, f"it would run as root: {error}") from None
+            raise Failed(500, f"it would run as root: {error}") from None
         who = {"user": nobody.uid, "group": nobody.gid, "extra_groups": []}
     try:
         return run_process.start(command, environment, os.path.dirname(file) or "/", body, who)
     except OSError as error:
-        raise _Failed(500, explain(error, os.fsencode(file))) from None
+        raise Failed(500, explain(error, os.fsencode(file))) from None
     except run_process.Ending as error:
-        raise _Failed(503, str(error)) from None
+        raise Failed(503, str(error)) from None
 
 
 class _Run:
@@ -192,12 +154,14 @@ class _Run:
         self._nph = is_nph(script.rpartition("/")[2].encode("latin-1", "replace"))
         self._beginning: bytes | None = b""  # of an answer that says its status by itself; None: it is logged
         self._left: int | None = None  # bytes of the body that were promised
+        self._complete = False  # the client has all of the answer
+        self._behind = 0  # bytes that came behind it
         self._local = b""
         self._until: float | None = None  # when it was silent for too long
         self._over_at: float | None = None  # when nobody waits any more for those whom it has left behind
 
     def answer(self) -> None:
-        """Pass the answer on.  Raises _Failed."""
+        """Pass the answer on.  Raises Failed."""
         try:
             self._pump()
         except OSError:  # the client is gone
@@ -215,9 +179,9 @@ class _Run:
             return
         if not self._handler._cgi_begun:
             how = f"; it begins with {self._reader.first_line}" if self._reader.begun else ""
-            raise _Failed(502, f"its output ends within the head{how}" if how else "it wrote nothing")
+            raise Failed(502, f"its output ends within the head{how}" if how else "it wrote nothing")
         if self._left:
-            raise _Failed(502, f"it sent {self._left} bytes less than its Content-Length")
+            raise Failed(502, f"it sent {self._left} bytes less than its Content-Length")
 
     def _pump(self) -> None:
         out, err = self._out, self._process.stderr
@@ -237,6 +201,11 @@ class _Run:
                         pause = _SOON  # most end with it
                     elif pipe is err:
                         self._complain(data)
+                    elif self._complete:  # dropped; one that goes on for too long gets SIGPIPE
+                        self._behind += len(data)
+                        if self._behind > _BEHIND:
+                            selector.unregister(pipe)
+                            pipe.close()
                     else:
                         self._rewind()
                         self._take(data)
@@ -250,7 +219,7 @@ class _Run:
         self._until = None if limit is None else time.monotonic() + limit
 
     def _is_over(self) -> bool:
-        """Whether nothing more is to be waited for.  Raises _Failed when it was silent for too long."""
+        """Whether nothing more is to be waited for.  Raises Failed when it was silent for too long."""
         now = time.monotonic()
         if self._over_at is None and run_process.has_ended(self._process):
             self._over_at = now + _GRACE
@@ -259,9 +228,10 @@ class _Run:
         if self._until is None or now < self._until:
             return False
         limit = self._handler.cgi_timeout
-        if not self._out.closed:
-            raise _Failed(504, f"it wrote nothing for {limit:g} s")
-        self._handler.log_error("CGI script %s: it closed its output, but did not end in %g s", self._script, limit)
+        if not self._out.closed and not self._complete:
+            raise Failed(504, f"it wrote nothing for {limit:g} s")
+        what = "it closed its output" if self._out.closed else "its answer is over"
+        self._handler.log_error("CGI script %s: %s, but it did not end in %g s", self._script, what, limit)
         run_process.end(self._process)
         return True
 
@@ -277,7 +247,7 @@ class _Run:
                 if not self._reader.feed(data):
                     return
             except BadOutput as error:
-                raise _Failed(502, error.reason) from None
+                raise Failed(502, error.reason) from None
             assert self._reader.head is not None
             if self._reader.head.local:
                 self._local = self._reader.head.local
@@ -289,6 +259,7 @@ class _Run:
             self._left -= len(data)
         if data and self._handler.command != "HEAD":
             self._handler.wfile.write(data)
+        self._complete = self._left == 0 or self._handler.command == "HEAD"
 
     def _send_head(self, head: Head) -> None:
         handler = self._handler
@@ -310,7 +281,7 @@ class _Run:
         """A local redirect (RFC 3875 6.2.2)."""
         handler = self._handler
         if handler._cgi_redirects >= _REDIRECTS:
-            raise _Failed(502, f"more than {_REDIRECTS} local redirects in a row")
+            raise Failed(502, f"more than {_REDIRECTS} local redirects in a row")
         handler.path = target.decode("latin-1")
         handler.command = "HEAD" if handler.command == "HEAD" else "GET"
         for name in ("Content-Length", "Content-Type", "Transfer-Encoding"):

@@ -48,6 +48,7 @@ class Owner(Protocol):
     broken: bool
     command: str
     eager: bool
+    failure: BaseException | None
     http11: bool
     keep_alive: bool
     minor: int
@@ -244,6 +245,10 @@ class ResponseWriter(WriteOnly):
             self.queue[0] = self.head = self.head[:-2] + line + b"\r\n"
             self.put += len(line)
             self.keep_alive = False
+
+    def abandon(self, reason: str) -> None:
+        """The answer can't be completed: it is cut off where it is, however it is framed."""
+        self._exchange.failure = RuntimeError(reason)
 
     def release(self) -> None:
         """Let go of the exchange, which refers to this: so neither has to be found by a collection."""

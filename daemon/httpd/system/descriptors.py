@@ -1,12 +1,16 @@
 """Descriptors and other processes: what a child inherits, of which it should keep only what is its own, and what is
-lent to a program of another user."""
+lent to a program of another user, and how a connection ends without its end."""
 
 from __future__ import annotations
 
 import contextlib
 import os
+import socket
+import struct
 import sys
 from collections.abc import Collection
+
+_RESET = struct.pack("ii", 1, 0)  # SO_LINGER: on, 0 seconds
 
 
 def lend(fd: int) -> int:
@@ -18,6 +22,15 @@ def lend(fd: int) -> int:
     if sys.platform == "linux":
         os.fchmod(fd, 0o666)
     return fd
+
+
+def reset(sock: socket.socket) -> None:
+    """Reset the connection of a socket now, whoever has it open under this number: what is done with it later does
+    nothing.  Raises OSError."""
+    one, other = socket.socketpair()
+    with one, other:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+        os.dup2(one.fileno(), sock.fileno(), inheritable=False)
 
 
 def close_all_but(keep: Collection[int]) -> None:

@@ -127,7 +127,8 @@ def test_a_folder_that_this_process_may_not_enter(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("name", "program"),
-    [(b"a.php", "/bin/php"), (b"a.PHP", "/bin/php"), (b"d/a.php", "/bin/php"), (b"a.php.txt", ""), (b".php", "/bin/php"),
+    [(b"a.php", "/bin/php"), (b"a.PHP", "/bin/php"), (b"d/a.php", "/bin/php"), (b"a.php.txt", ""),
+     (b".php", "/bin/php"),
      (b"a.p\xff", ""), (b"php", "")],
 )  # fmt: skip
 def test_interpreters(name: bytes, program: str) -> None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import socket
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from httpd.server import CGIHTTPRequestHandler, run_cgi, run_process
+from httpd.server import CGIHTTPRequestHandler, HTTPServer, run_cgi, run_ends, run_process
 from unit.server.wire import ask, statuses
 
 FINE = "printf 'Content-Type: text/plain\\n\\n'; "  # the head of an answer, in a script
@@ -166,7 +168,63 @@ def test_a_script_that_closes_its_output_and_goes_on_is_ended(
     assert time.monotonic() - began < 5
     pid = next(line.rpartition(" ")[2] for line in Handler.entries if "stderr" in line)
     assert not os.path.exists(f"/proc/{pid}")
-    assert any("it closed its output, but did not end in 0.3 s" in line for line in Handler.entries)
+    assert any("it closed its output, but it did not end in 0.3 s" in line for line in Handler.entries)
+
+
+TICKS = "while :; do echo tick; sleep 0.02; done"
+LENGTH = "printf 'Content-Type: a/b\\nContent-Length: 5\\n\\nwhole'; "
+
+
+@pytest.mark.parametrize(
+    ("method", "script", "body"),
+    [("HEAD", FINE, b""), ("GET", LENGTH, b"whole"), ("GET", "printf 'Status: 204 No Content\\n\\n'; ", b"")],
+)
+def test_a_script_that_goes_on_writing_behind_its_answer_is_ended(
+    root: Path, monkeypatch: pytest.MonkeyPatch, method: str, script: str, body: bytes
+) -> None:
+    monkeypatch.setattr(Handler, "cgi_timeout", 0.3)
+    write(root, "x", f"echo $$ >&2; {script}{TICKS}")
+    assert run(root, f"{method} /cgi-bin/x")[2] == body
+    pid = next(line.rpartition(" ")[2] for line in Handler.entries if "stderr" in line)
+    assert not os.path.exists(f"/proc/{pid}")
+    assert any("its answer is over, but it did not end in 0.3 s" in line for line in Handler.entries)
+
+
+def test_a_script_that_floods_behind_its_answer_is_ended_by_its_writing(root: Path) -> None:
+    write(root, "x", f"{LENGTH}exec cat /dev/zero")
+    assert run(root, "GET /cgi-bin/x")[2] == b"whole"
+    assert not [line for line in Handler.entries if "did not end" in line]
+
+
+def test_a_script_that_writes_some_more_is_not(root: Path) -> None:
+    write(root, "x", f"{LENGTH}head -c 200000 /dev/zero; echo the end >&2")
+    assert run(root, "GET /cgi-bin/x")[2] == b"whole"
+    assert any("stderr: the end" in line for line in Handler.entries)
+
+
+@pytest.mark.parametrize("version", ["HTTP/1.0", "HTTP/1.1"])
+@pytest.mark.parametrize("buffer", [0, -1])
+def test_an_answer_that_stops_halfway_does_not_look_whole(
+    root: Path, monkeypatch: pytest.MonkeyPatch, version: str, buffer: int
+) -> None:
+    class Here(Handler):
+        cgi_timeout = 0.3
+        protocol_version = version
+        wbufsize = buffer
+
+        def __init__(self, *arguments: Any) -> None:
+            super().__init__(*arguments, directory=root)
+
+    write(root, "x", f"{FINE}printf hello; {ON}")
+    with HTTPServer(("127.0.0.1", 0), Here) as server, socket.create_connection(server.server_address) as client:
+        thread = threading.Thread(target=server.handle_request)
+        thread.start()
+        client.sendall(b"GET /cgi-bin/x HTTP/1.1\r\nHost: h\r\n\r\n")
+        with pytest.raises(ConnectionResetError):
+            while client.recv(1000):
+                pass
+        thread.join()
+    assert any("it wrote nothing for 0.3 s" in line for line in Handler.entries)
 
 
 def test_a_script_that_closes_its_output_is_waited_for(root: Path) -> None:
@@ -284,7 +342,7 @@ def test_a_body_that_can_not_be_kept(root: Path, monkeypatch: pytest.MonkeyPatch
     write(root, "x", FINE)
     body = b"Content-Length: 1\r\n\r\na"
     with monkeypatch.context() as patch, open("/dev/full", "wb", buffering=0) as full:
-        patch.setattr(run_cgi.tempfile, "TemporaryFile", lambda **_: full)
+        patch.setattr(run_ends.tempfile, "TemporaryFile", lambda **_: full)
         assert run(root, "POST /cgi-bin/x", body)[0].startswith("HTTP/1.0 500")
     assert any("its body can't be kept: [Errno 28]" in line for line in Handler.entries)
     monkeypatch.setattr(tempfile, "tempdir", "/nonexistent")
