@@ -23,6 +23,7 @@ from live.handlers.talk import Open, Talk, entries
 _PYTHON = f"#!{shutil.which('python3', path='/usr/bin:/usr/local/bin') or '/usr/bin/python3'}\n"
 _TICKS = "while :; do echo tick; sleep 0.02; done"
 _LENGTH = r"printf 'Content-Type: a/b\nContent-Length: 5\n\nwhole'"
+_CHUNKS = r"printf 'Content-Type: a/b\nTransfer-Encoding: chunked\n\n5\r\nhello\r\n'"
 _SCRIPTS = SCRIPTS | {
     "deaf": f"exec >&-; {MARK}; exec sleep 1000",
     "killed": f"{HEAD}; echo part; kill -9 $$",
@@ -36,6 +37,10 @@ _SCRIPTS = SCRIPTS | {
     "ticks-length": f"{_LENGTH}; {MARK}; {_TICKS}",
     "ticks-204": rf"printf 'Status: 204 No Content\n\n'; {MARK}; {_TICKS}",
     "nph-ticks": rf"printf 'HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nwhole'; {MARK}; {_TICKS}",
+    "chunks": rf"{_CHUNKS}; sleep 0.05; printf '1\r\n!\r\n0\r\n\r\n'",
+    "chunks-at-once": rf"{_CHUNKS}; printf '0\r\n\r\n'",
+    "chunks-half": f"{_CHUNKS}; sleep 0.05",
+    "chunks-none": r"printf 'Content-Type: a/b\nTransfer-Encoding: chunked\n\nhello\r\n'",
     "floods": f"{_LENGTH}; {MARK}; exec cat /dev/zero",
     "large-length": f"{_LENGTH}; {MARK}; head -c 200000 /dev/zero; {GATE}; QUERY_STRING=end; {MARK}",
     "nph-empty": f"{MARK}; exit 3",
@@ -118,6 +123,33 @@ def test_a_worker_that_stood_still_has_not_been_kept_waiting(talk: Open, server:
         pid_of(shared_place, f"still{number}")
         open_gate(shared_place, f"still{number}")
         assert client.reply().text == "waited\n"
+
+
+# Those that cut their body into chunks by themselves
+
+
+def test_chunks_are_put_together(talk: Open, server: Daemon) -> None:
+    client = talk()
+    assert client.ask("/s/chunks").body == b"hello!"
+    reply = client.ask("/s/chunks-at-once")
+    assert (reply.body, reply["Content-Length"]) == (b"hello", "5")
+    client.send(b"HEAD /s/chunks HTTP/1.1\r\nHost: a\r\n\r\n")
+    assert client.head().status == 200
+    assert client.ask("/s/chunks-at-once", method="POST").body == b"hello"
+    old = talk()
+    old.send(b"GET /s/chunks HTTP/1.0\r\n\r\n")
+    assert old.rest().endswith(b"\r\n\r\nhello!")
+
+
+def test_chunks_that_are_none(talk: Open, server: Daemon) -> None:
+    server.expect("script failed: its last chunk did not come", "script failed: its body is not in chunks")
+    assert talk().ask("/s/chunks-none").status == 502
+    assert entries(server, "its body is not in chunks, as its Transfer-Encoding says: malformed chunk line.*status=502")
+    client = talk()
+    client.send(b"GET /s/chunks-half HTTP/1.1\r\nHost: a\r\n\r\n")
+    assert client.head().status == 200
+    assert client.was_cut()
+    assert entries(server, "its last chunk did not come, behind the beginning of its answer.*chunks-half.*status=200")
 
 
 # Those that go on behind an answer that their clients have in full

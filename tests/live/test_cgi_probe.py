@@ -25,6 +25,7 @@ _SCRIPTS = SCRIPTS | {
     "controls": r"i=0; while [ $i -lt 40 ]; do printf 'X-%d: %0500d\n' $i 0; i=$((i+1)); done; "
                 rf"{HEAD}; head -c 8192 /dev/zero | tr '\0' '\001'",
     "letters": rf"{HEAD}; printf '\303\251 \342\202\254\n'",
+    "prose": r"printf 'Content-Type: a/b\nonce upon\n\n'; exec head -c 20000 /dev/zero",
     "redirects": r"printf 'Location: /s/plain\n\n'",
     "says": rf"{HEAD}; echo $REQUEST_METHOD $CONTENT_LENGTH $HTTP_HOST $REQUEST_URI",
 }  # fmt: skip
@@ -108,7 +109,19 @@ def test_letters_that_the_terminal_does_not_have(server: Daemon) -> None:
 def test_an_answer_that_is_cut_off_is_none(server: Daemon) -> None:
     code, report = probed(server, "/s/cut")
     assert (code, report["status"], report["body"]) == (1, 200, "short")
-    assert report["failure"] == "the answer is cut off: it wrote less than its Content-Length"
+    reason = "it promised 100 bytes and sent 5, behind the beginning of its answer"
+    assert (report["failure"], report["output"]) == (f"the answer is cut off: {reason}", "")
+
+
+def test_output_that_is_no_answer_is_shown(server: Daemon) -> None:
+    """A traceback for a browser, say, which begins with what is no head."""
+    code, report = probed(server, "/s/no_head")
+    assert (code, report["status"], report["output"], report["body"]) == (1, 502, "hello\n", "")
+    assert "\noutput\n    hello\n" in server.ctl("cgi-test", "/s/no_head").stderr
+    code, report = probed(server, "/s/prose")
+    assert report["failure"].endswith("not a header line: 'once upon'; it begins with 'Content-Type: a/b'")
+    assert len(report["output"]) == 8192 and report["cut"] == ["output"]
+    assert probed(server, "/s/plain")[1]["output"] == ""
 
 
 def test_a_report_that_is_too_long_is_cut(server: Daemon) -> None:

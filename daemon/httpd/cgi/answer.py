@@ -10,6 +10,7 @@ Rules:
 - Framing and the connection are the server's: fields that speak of them are dropped, but for Content-Length, which is
   a promise that is held against what the script then writes.
 - One of Content-Type, Location and Status must be there, and none of them, nor Content-Length, twice.
+- A body that the script has cut into chunks is put together again; another transfer coding is none that can be undone.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ _LENGTH = re.compile(rb"[0-9]{1,18}")
 _LOCAL = re.compile(rb"/(?!/)")
 # Date and Server are ours; the rest would contradict how the answer leaves here.
 _DROPPED = HOP_BY_HOP | {b"date", b"server"}
-_ONCE = frozenset((b"status", b"content-type", b"location", b"content-length"))
+_ONCE = frozenset((b"status", b"content-type", b"location", b"content-length", b"transfer-encoding"))
 _HEADS, _SHORT = 256, 1024  # heads that are remembered, and bytes that one may have for it
 _SHOWN = 200  # bytes of a bad answer that are shown
 
@@ -50,6 +51,7 @@ class Head:
     fields: list[tuple[bytes, bytes]] = field(default_factory=list)
     length: int | None = None
     local: bytes = b""
+    chunked: bool = False  # the body comes in chunks (RFC 9112 7.1)
 
     def lines(self) -> bytes:
         """The field lines, as they leave."""
@@ -87,7 +89,11 @@ class HeadReader:
         if found.start() > self._limit:
             raise BadOutput(f"its head has more than {self._limit} bytes; it begins with {self.first_line}")
         self.rest = data[found.end() :]
-        self.head = _parsed(data[: found.start()])
+        try:
+            self.head = _parsed(data[: found.start()])
+        except BadOutput as error:
+            begins = "" if self.first_line in (ascii(""), *error.reason.split(": ", 1)) else self.first_line
+            raise BadOutput(f"{error.reason}; it begins with {begins}" if begins else error.reason) from None
         return True
 
     @property
@@ -98,7 +104,7 @@ class HeadReader:
     @property
     def first_line(self) -> str:
         """What the output begins with, to be shown."""
-        return ascii(self._data.split(b"\n", 1)[0][:_SHOWN].decode("latin-1"))
+        return ascii(self._data.split(b"\n", 1)[0].removesuffix(b"\r")[:_SHOWN].decode("latin-1"))
 
 
 def _parsed(block: bytes) -> Head:
@@ -143,7 +149,12 @@ def _judge(found: dict[bytes, bytes], fields: list[tuple[bytes, bytes]]) -> Head
     length = found.get(b"content-length")
     if length is not None and not _LENGTH.fullmatch(length):
         raise BadOutput(f"Content-Length is no number: {length[:_SHOWN].decode('latin-1')!a}")
-    head = Head(status, reason, fields, None if length is None else int(length))
+    coding = found.get(b"transfer-encoding", b"identity").lower()
+    if coding not in (b"identity", b"chunked"):
+        raise BadOutput(f"Transfer-Encoding is {coding[:_SHOWN].decode('latin-1')!a}, and only chunked can be undone")
+    chunked = coding == b"chunked"
+    known = None if length is None or chunked else int(length)
+    head = Head(status, reason, fields, known, chunked=chunked)
     only = all(name.lower() in (b"location", b"content-type") for name, _ in fields)
     if location is not None and b"status" not in found and only and _LOCAL.match(location):
         head.local = location.partition(b"#")[0]

@@ -112,7 +112,7 @@ def text_of(report: Mapping[str, object]) -> str:
     listed = fields if isinstance(fields, list) else []
     pairs_of = [pair for pair in listed if isinstance(pair, list) and len(pair) == 2]
     lines += [f"field    {_shown(name)}: {_shown(value)}" for name, value in pairs_of]
-    for name in ("stderr", "body"):
+    for name in ("stderr", "output", "body"):
         text = report.get(name)
         if isinstance(text, str) and text:
             size = f" ({_shown(report.get('size'))} bytes)" if name == "body" else ""

@@ -144,27 +144,38 @@ class Probe:
             self._done = None
             done(self._report(run))
 
-    def _report(self, run: ScriptRun) -> Report:
+    def _report(self, run: _ProbeRun) -> Report:
         assert self._exchange is not None
         writer = self._exchange.wfile
         fields = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in fields_of(writer.head)]
         shown = [(name[:_VALUE], value[:_VALUE]) for name, value in fields[:_FIELDS]]
         size = writer.sent if writer.head else 0
-        lacking = {"body": size > len(self._body), "fields": shown != fields, "stderr": run.stderr.has_more}
+        output = b"" if writer.head or self._local else run.written  # of a script whose answer is none
+        lacking = {"body": size > len(self._body), "fields": shown != fields, "stderr": run.stderr.has_more,
+                   "output": bool(output) and run.size > len(output)}  # fmt: skip
         cut = [name for name, lacks in lacking.items() if lacks]
         return _fitting({
             "script": os.fsdecode(run.found.file)[:_TEXT], "status": self._status, "failure": self._failure[:_TEXT],
             "fields": shown, "local_redirect": self._local.decode("latin-1")[:_VALUE],
             "body": self._body.decode("utf-8", "backslashreplace"), "size": size, "cut": cut,
+            "output": output.decode("utf-8", "backslashreplace"),
             "stderr": run.stderr.last_words, "ended": _end_of(run), "pid": run.pid,
             "seconds": round(self._answered_at - self._began, 4),
         })  # fmt: skip
 
 
 class _ProbeRun(ScriptRun):
-    """A run that tells when it is looked at."""
+    """A run that tells when it is looked at, and keeps the beginning of what its script writes."""
 
     on_look: Callable[[], None]
+    written = b""
+    size = 0  # of all that was written
+
+    def take(self, data: bytes) -> bool:
+        self.size += len(data)
+        if len(self.written) < _BODY:
+            self.written = (self.written + data)[:_BODY]
+        return super().take(data)
 
     def look(self, now: float) -> None:
         super().look(now)
@@ -185,7 +196,7 @@ def _fitting(report: dict[str, Any]) -> Report:
     All else that is in it is bounded, and fits.
     """
     while len(json.dumps(report, separators=(",", ":"))) > _MOST:
-        longest = max(("body", "stderr", "fields"), key=lambda name: len(json.dumps(report[name])))
+        longest = max(("body", "stderr", "fields", "output"), key=lambda name: len(json.dumps(report[name])))
         value = report[longest]
         less = len(value) * 3 // 4
         report[longest] = value[len(value) - less :] if longest == "stderr" else value[:less]

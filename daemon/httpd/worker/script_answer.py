@@ -10,6 +10,8 @@ Rules:
 from __future__ import annotations
 
 from httpd.cgi.answer import BadOutput, Head, HeadReader, is_nph
+from httpd.protocol.body import ChunkedReader
+from httpd.protocol.messages import ProtocolError
 from httpd.protocol.writer import OPEN
 from httpd.server.heads import BadAnswer
 from httpd.worker.run_faces import Run, Sink
@@ -18,6 +20,7 @@ _ROOM = 256 * 1024  # bytes that wait for the client above which the script wait
 _HOLD = 0.003  # seconds that the beginning of an answer is held for the rest of it
 _HELD = 128 * 1024  # bytes above which it is not
 _SHOWN = 200  # bytes of a bad answer that are shown
+_ENDLESS = 1 << 62  # bytes: what is counted is the answer, by limits.output
 _NEVER = float("inf")
 
 
@@ -34,6 +37,7 @@ class ScriptAnswer:
         self.reader = HeadReader(limit)
         self._nph = is_nph(run.found.file.rpartition(b"/")[2])
         self._head: Head | None = None
+        self._chunks: ChunkedReader | None = None
         self._pieces: list[bytes] = []
         self._output = 0
         self._first = b""  # of one whose answer is not ours
@@ -79,6 +83,15 @@ class ScriptAnswer:
             if self._head.local:
                 self._run.redirect(self._head.local)
                 return False
+            if self._head.chunked:
+                self._chunks = ChunkedReader(_ENDLESS)
+        if self._chunks is not None:
+            try:
+                data = b"".join(self._chunks.feed(data))
+            except ProtocolError as error:
+                self._run.fail(502, f"its body is not in chunks, as its Transfer-Encoding says: {error.reason}")
+                return False
+            self._chunks.rest = b""
         self._output += len(data)
         limit = self._run.mount.mount.limits.output
         if limit and self._output > limit:
@@ -116,17 +129,19 @@ class ScriptAnswer:
 
     def finish(self) -> bool:
         """The output, which has a head, is over; False: it is no answer, and was refused."""
-        if self.begun:
-            return True
         head, sink = self._head, self.sink
         assert sink is not None
         if head is None:
-            return self._begin(None)
+            return self.begun or self._begin(None)
         bodiless = sink.command == "HEAD" or head.status in (204, 205, 304)
-        if head.length is not None and self._output < head.length and not bodiless:
-            self._run.fail(502, f"it promised {head.length} bytes and sent {self._output}")
-            return False
-        return self._begin(None if bodiless else self._output)
+        if not bodiless:
+            if head.length is not None and self._output < head.length:
+                self._run.fail(502, f"it promised {head.length} bytes and sent {self._output}")
+                return False
+            if self._chunks is not None and not self._chunks.done:
+                self._run.fail(502, "its last chunk did not come")
+                return False
+        return self.begun or self._begin(None if bodiless else self._output)
 
     def _begin(self, length: int | None) -> bool:
         """Send the head, and what there is of the body; `length`: the whole body's, where it is known."""

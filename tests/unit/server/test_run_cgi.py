@@ -171,6 +171,27 @@ def test_a_script_that_closes_its_output_and_goes_on_is_ended(
     assert any("it closed its output, but it did not end in 0.3 s" in line for line in Handler.entries)
 
 
+CHUNKS = "printf 'Content-Type: a/b\\nTransfer-Encoding: chunked\\n\\n5\\r\\nhello\\r\\n'; "
+
+
+def test_a_body_in_chunks_is_put_together(root: Path) -> None:
+    write(root, "x", f"{CHUNKS}sleep 0.05; printf '1\\r\\n!\\r\\n0\\r\\n\\r\\n'")
+    _, fields, body = run(root, "GET /cgi-bin/x")
+    assert body == b"hello!" and "transfer-encoding" not in fields
+    assert run(root, "HEAD /cgi-bin/x")[2] == b""
+    assert not [line for line in Handler.entries if "CGI script" in line]
+
+
+@pytest.mark.parametrize(
+    ("more", "reason"), [("", "its last chunk did not come"), ("printf 'no chunk\\r\\n'", "its body is not in chunks")]
+)
+def test_chunks_that_are_none(root: Path, more: str, reason: str) -> None:
+    write(root, "x", f"{CHUNKS}sleep 0.05; {more}")
+    with contextlib.suppress(ConnectionResetError):  # which may overtake what was sent
+        assert run(root, "GET /cgi-bin/x")[2] == b"hello"
+    assert any(reason in line for line in Handler.entries)
+
+
 TICKS = "while :; do echo tick; sleep 0.02; done"
 LENGTH = "printf 'Content-Type: a/b\\nContent-Length: 5\\n\\nwhole'; "
 

@@ -81,7 +81,8 @@ def test_one_whose_answer_is_cut_off(world: Scripted) -> None:
     run.ended(PID, "exit status 0")
     report = world.report()
     assert (report["status"], report["body"], report["size"]) == (200, "hello", 5)
-    assert report["failure"] == "the answer is cut off: it wrote less than its Content-Length"
+    why = "it promised 10 bytes and sent 5, behind the beginning of its answer"
+    assert report["failure"] == f"the answer is cut off: {why}"
 
 
 # Answers, and when there is a report
