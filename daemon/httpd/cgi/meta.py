@@ -28,6 +28,10 @@ HOP_BY_HOP = frozenset((
 _OWN_VARIABLE = frozenset((b"content-length", b"content-type"))
 _NEVER = frozenset((b"proxy",))
 _LEFT_OUT = HOP_BY_HOP | _OWN_VARIABLE | _NEVER
+# What Connection can't take away: these are for everybody on the way, and who they speak of may want them gone.
+_FOR_ALL = frozenset((
+    b"cookie", b"forwarded", b"host", b"x-forwarded-for", b"x-forwarded-host", b"x-forwarded-proto", b"x-real-ip",
+))  # fmt: skip
 _NAME = re.compile(rb"[a-z0-9-]+")
 # What a variable that a worker sends may be called: see `allowed`.
 _ALLOWED = re.compile(rb"HTTP_(?!PROXY\Z)[A-Z0-9_]+")
@@ -111,7 +115,7 @@ def _protocol_variables(fields: Mapping[bytes, bytes], *, authorization: bool) -
     """The request's fields as HTTP_* (RFC 3875 4.1.18)."""
     left_out = _LEFT_OUT
     if b"connection" in fields:  # RFC 9110 7.6.1: it names more of its kind
-        left_out |= {option.strip(b" \t").lower() for option in fields[b"connection"].split(b",")}
+        left_out |= {option.strip(b" \t").lower() for option in fields[b"connection"].split(b",")} - _FOR_ALL
     if not authorization and b"authorization" in fields:
         left_out |= {b"authorization"}
     found = {}

@@ -12,8 +12,9 @@ import re
 from typing import NamedTuple
 
 UNKNOWN = -1
-CONTENT_LENGTH, TRANSFER_ENCODING = (
-    re.compile(rb"\r\n(?i:%b)[ \t]*:[^\r\n]*\r\n" % name) for name in (b"content-length", b"transfer-encoding")
+CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING = (
+    re.compile(rb"\r\n(?i:%b)[ \t]*:[^\r\n]*\r\n" % name)
+    for name in (b"connection", b"content-length", b"transfer-encoding")
 )
 
 _STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-9][0-9]{2})(?: |\r?\n)")
@@ -74,7 +75,7 @@ def with_crlf(head: bytes) -> bytes:
 
 
 def without(head: bytes, field: re.Pattern[bytes]) -> bytes:
-    """A head without a field, `CONTENT_LENGTH` or `TRANSFER_ENCODING`."""
+    """A head without a field, one of `CONNECTION`, `CONTENT_LENGTH` and `TRANSFER_ENCODING`."""
     while (found := field.search(head)) is not None:
         head = head[: found.start()] + head[found.end() - 2 :]
     return head

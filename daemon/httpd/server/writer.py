@@ -24,6 +24,7 @@ from httpd.protocol.body import LAST_CHUNK, chunk
 from httpd.protocol.messages import FileBody
 from httpd.server.face import WriteOnly
 from httpd.server.heads import (
+    CONNECTION,
     CONTENT_LENGTH,
     TRANSFER_ENCODING,
     UNKNOWN,
@@ -163,17 +164,21 @@ class ResponseWriter(WriteOnly):
         no_body = self._bodyless = exchange.command == "HEAD" or says.status in _BODYLESS
         if status == 204 and says.length >= 0:  # RFC 9110 8.6
             head = without(head, CONTENT_LENGTH)
+        elif status == 204 and says.coded:  # RFC 9112 6.1
+            head = without(head, TRANSFER_ENCODING)
         if says.coded and says.length >= 0:  # one framing: who copies another server's fields has decoded its body
             head = without(head, TRANSFER_ENCODING)
         if says.minor or exchange.http11:
             keep, more = self._frame_11(says, no_body=no_body)
             if not says.minor:
                 head = b"HTTP/1.1" + head[8:]
-            if more:
-                head = head[:-2] + more + b"\r\n"
         else:
             self._left = says.length if not no_body else UNKNOWN if says.status == 101 else 0
-            keep = exchange.keep_alive and self._left >= 0 and says.keeps
+            keep, more = exchange.keep_alive and self._left >= 0 and says.keeps, b""
+        if says.keeps and not keep and says.status != 101:  # it would say the contrary
+            head = without(head, CONNECTION)
+        if more:
+            head = head[:-2] + more + b"\r\n"
         extra = exchange.mount.extra_fields
         if extra:
             head = exchange.mount.with_extra_fields(head, head.lower())
