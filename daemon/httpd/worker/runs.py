@@ -216,7 +216,7 @@ class ScriptRun:
         self.stderr.read()
         if sink is not None:
             sink.name = self.id
-            known: Any = {"pid": self.pid, "ended": self.pid and self._ended, "stderr": self.stderr.last_words}
+            known: Any = {"pid": self.pid, "ended": self.pid and self._ended, "stderr": self.stderr.tail}
             reason += ", behind the beginning of its answer" if sent else ""
             errors = self.scripts.context.errors
             log = errors.limited((self.mount.key, reason), 1) if status == 503 else errors

@@ -69,6 +69,11 @@ class ScriptStderr:
         return self._text.last_words
 
     @property
+    def tail(self) -> bytes:
+        """The same, as it was written."""
+        return self._text.tail.strip()
+
+    @property
     def has_more(self) -> bool:
         """Whether more was written than that."""
         return self._text.has_more
