@@ -57,6 +57,7 @@ from httpd.system.title import set_title
 from httpd.system.watching import Watching
 
 _PONG_SECONDS = 2.0  # that a spawner has to show that it lives
+_LEAVE_SECONDS = 10.0  # ... when it has nothing new to do, and nobody waits for it
 _END_SECONDS = GRACE + 1.5  # that spawners have behind the master's word, until what is left of them is killed
 _IGNORED = ("HUP", "USR1", "USR2", "TTIN", "TTOU", "WINCH", "INT", "QUIT", "TERM")
 # Spawners of a mount; a worker has always the same one.  Where they can't count together there is one.
@@ -149,8 +150,18 @@ class Launcher:
     def _dismiss(self, team: Team) -> None:
         self._teams.remove(team)
         for record in team.members.values():
-            self._hang_up(record)
+            self._let_go(record)
         team.dismiss()
+
+    def _let_go(self, record: Record) -> None:
+        """Hang up, when it has shown that it lives: of one that stands still nobody would hear any more."""
+        if record.receiver.sock.fileno() < 0:
+            return
+        record.leaving = True
+        if send(record.receiver.sock, Ping()):
+            record.pinged = min(record.pinged, time.monotonic() + _LEAVE_SECONDS)
+        else:
+            self._hang_up(record)
 
     def _hang_up(self, record: Record) -> None:
         """It ends when its last worker has gone."""
@@ -255,6 +266,8 @@ class Launcher:
                     self._note("error", f"{record.name}: {message.text}"[: 2 * _SHOWN])
                 else:
                     record.pinged = _NEVER
+                    if record.leaving:
+                        self._hang_up(record)
 
     def _look_at_silent(self, now: float) -> None:
         for record in self._spawners:

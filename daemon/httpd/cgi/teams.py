@@ -35,6 +35,7 @@ class Record:
     pidfd: int | None
     receiver: Receiver
     pinged: float = _NEVER  # until when it has to answer
+    leaving: bool = False  # nobody is sent to it any more
 
     @property
     def name(self) -> str:

@@ -45,8 +45,9 @@ def realpath(path, **options):
         raise OSError(22, "Invalid argument")
     return real(path, **options)
 os.path.realpath = realpath
-from httpd.cgi.launcher import launch
-launch(socket.socket(fileno=int(sys.argv[1])), dict(os.environb))
+from httpd.cgi import launcher
+launcher._LEAVE_SECONDS = float(sys.argv[2])
+launcher.launch(socket.socket(fileno=int(sys.argv[1])), dict(os.environb))
 """
 SCRIPTS = {
     "plain": r"printf 'Content-Type: text/plain\n\nplain\n'",
@@ -96,8 +97,8 @@ class End:
 class Master(End):
     """The master; `folder` has the scripts of the mounts `vhost[0].cgi[0]` (generation 1) and `[1]` (generation 2)."""
 
-    def __init__(self, **limits: Any) -> None:
-        """`limits` are keys of the mounts."""
+    def __init__(self, leave: float = 20.0, **limits: Any) -> None:
+        """`leave`: seconds that a spawner has to answer when it is let go; `limits` are keys of the mounts."""
         self.limits = limits
         self.folder = Path(tempfile.mkdtemp(prefix="httpd-unit-cgi-"))
         self.folder.chmod(0o755)
@@ -111,7 +112,7 @@ class Master(End):
         super().__init__(ours, Note | Pong)
         with theirs:
             self.process = subprocess.Popen(
-                [sys.executable, "-c", _BE_IT, str(theirs.fileno())], pass_fds=[theirs.fileno()],
+                [sys.executable, "-c", _BE_IT, str(theirs.fileno()), str(leave)], pass_fds=[theirs.fileno()],
                 env={**os.environ, "PYTHONPATH": str(_DAEMON)}, start_new_session=True,
             )  # fmt: skip
         identity = privileges.identity("nobody") if os.geteuid() == 0 else None

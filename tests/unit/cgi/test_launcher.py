@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import signal
 import sys
 from collections.abc import Callable, Iterator
 
@@ -71,6 +72,34 @@ def test_a_generation_that_is_gone_has_nothing(fresh: Master) -> None:
     fresh.descriptors()
     worker.say(Ask("vhost[0].cgi[0]"))
     assert worker.hear()[0] == Shut("vhost[0].cgi[0]", "not a mount of its generation")
+
+
+def _spawners(master: Master) -> list[int]:
+    with open(f"/proc/{master.process.pid}/task/{master.process.pid}/children") as children:
+        return [int(pid) for pid in children.read().split()]
+
+
+def test_a_spawner_that_stands_still_is_not_left_behind() -> None:
+    """Its mount is served by nobody any more, so nobody would find it silent."""
+    master = Master(leave=0.2)
+    try:
+        worker = master.worker(1)
+        works(worker)
+        (spawner,) = _spawners(master)
+        os.kill(spawner, signal.SIGSTOP)
+        master.say(Drop(1))
+        master.note(f"the spawner of vhost[0].cgi[0] (pid {spawner}) does not answer: killed")
+        settled(lambda: not _spawners(master), "it is gone")
+    finally:
+        master.end()
+
+
+def test_a_spawner_that_is_let_go_is_gone_with_its_last_worker(fresh: Master) -> None:
+    worker = fresh.worker(1)
+    works(worker)
+    fresh.say(Drop(1))
+    worker.close()
+    settled(lambda: not _spawners(fresh), "it is gone")
 
 
 _SAID: dict[str, Callable[[Master], Message]] = {
