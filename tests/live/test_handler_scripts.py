@@ -26,6 +26,7 @@ _SCRIPT = "#!/bin/sh\n{first}\nprintf 'Content-Type: text/plain\\n\\n'; echo pid
 _SCRIPTS = {
     "plain": ("", ""),
     "obedient": ("", "exec sleep 1000"),
+    "short": ("printf 'Content-Length: 1000\\n'", ""),
     "stops": ("", "exec sleep 1000"),
     "stubborn": ("trap '' TERM", "while :; do sleep 1000; done"),
 }
@@ -74,3 +75,10 @@ def test_an_answer_that_stops_halfway_is_cut_off(server: Daemon, minor: int) -> 
         client.send(f"GET /cgi-bin/stops HTTP/1.{minor}\r\nHost: a\r\n\r\n".encode())
         assert b"is here" in client.upto(b"is here")
         assert client.was_cut()
+
+
+def test_one_of_which_nothing_has_left_is_502(server: Daemon) -> None:
+    server.expect("bytes less than its Content-Length")
+    with Talk(server) as client:
+        assert client.ask("/cgi-bin/short").status == 502
+        assert "pid" in client.ask("/cgi-bin/plain").text

@@ -20,6 +20,7 @@ CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING = (
 _STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-9][0-9]{2})(?: |\r?\n)")
 _LINES = re.compile(rb"[^\r\n\0]*\r\n(?:[^\r\n\0: \t][^\r\n\0:]*:[^\r\n\0]*\r\n)*\r\n")
 _LENGTH = re.compile(rb"[ \t]*([0-9]{1,18})[ \t]*\r?\n")
+_OPTIONS = re.compile(rb"\r\nconnection:([^\r\n]*)")
 _LINE_END = re.compile(rb"\r?\n")
 
 
@@ -57,8 +58,7 @@ def read(head: bytes) -> Head:
         if digits is None or folded.find(b"\r\ncontent-length:", at + 1) >= 0:
             raise BadAnswer("Content-Length is not one number")
         length = int(digits[1])
-    at = folded.find(b"\r\nconnection:")
-    options = b"" if at < 0 else folded[at + 13 : folded.find(b"\r\n", at + 2)]
+    options = b",".join(_OPTIONS.findall(folded))
     made = Head(
         int(match[2]), int(match[1]), length, b"\r\ntransfer-encoding:" in folded, b"close" in options,
         b"keep-alive" in options,

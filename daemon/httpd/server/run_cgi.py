@@ -55,7 +55,7 @@ def run_script(handler: Any, script: str, file: str, rest: str, query: str) -> N
     except Failed as failed:
         handler.log_error("CGI script %s: %s", file, failed.reason)
         if handler._cgi_begun:
-            cut_off(handler, failed.reason)
+            cut_off(handler, failed)
         else:
             handler.send_error(failed.status)
 
@@ -265,7 +265,8 @@ class _Run:
             self._left -= len(data)
         if data and self._handler.command != "HEAD":
             self._handler.wfile.write(data)
-        self._complete = self._left == 0 or self._handler.command == "HEAD"
+        last = self._chunks is not None and self._chunks.done
+        self._complete = self._left == 0 or last or self._handler.command == "HEAD"
 
     def _unchunked(self, chunks: ChunkedReader, data: bytes) -> bytes:
         try:

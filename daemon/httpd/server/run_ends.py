@@ -63,12 +63,12 @@ def _keep(body: IO[bytes], piece: bytes) -> None:
         raise Failed(500, f"its body can't be kept: {error}") from None
 
 
-def cut_off(handler: Any, reason: str) -> None:
+def cut_off(handler: Any, failed: Failed) -> None:
     """An answer that can't be completed: the client must not take it for whole, so the connection is reset."""
     handler.close_connection = True
     abandon = getattr(handler.wfile, "abandon", None)
     if abandon is not None:
-        abandon(reason)
+        abandon(failed.status, failed.reason)
     elif isinstance(handler.connection, socket.socket):
         with contextlib.suppress(OSError):
             handler.wfile.flush()

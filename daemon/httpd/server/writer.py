@@ -50,6 +50,7 @@ class Owner(Protocol):
     command: str
     eager: bool
     failure: BaseException | None
+    fault: int
     http11: bool
     keep_alive: bool
     minor: int
@@ -90,6 +91,11 @@ class ResponseWriter(WriteOnly):
     def queued(self) -> int:
         """Bytes that wait for the loop."""
         return self.put - self.taken
+
+    @property
+    def begun(self) -> bool:
+        """Whether its head is on its way: no other answer can be given in its place."""
+        return self.flushed or self.taken > 0 or (self.status > 0 and all(part is not self.head for part in self.queue))
 
     @property
     def complete(self) -> bool:
@@ -149,8 +155,9 @@ class ResponseWriter(WriteOnly):
             head = with_crlf(head)
         says = said.get(head) or read(head)
         if says.status < 200 and says.status != 101:
-            self._queue(head)
-            self._exchange.push()
+            if self._exchange.minor:  # RFC 9110 15.2: an older client would take it for the answer
+                self._queue(head)
+                self._exchange.push()
             return rest
         self._frame(head, says)
         return rest
@@ -175,7 +182,7 @@ class ResponseWriter(WriteOnly):
         else:
             self._left = says.length if not no_body else UNKNOWN if says.status == 101 else 0
             keep, more = exchange.keep_alive and self._left >= 0 and says.keeps, b""
-        if says.keeps and not keep and says.status != 101:  # it would say the contrary
+        if says.keeps and not (keep or says.closes) and says.status != 101:  # it would say the contrary
             head = without(head, CONNECTION)
         if more:
             head = head[:-2] + more + b"\r\n"
@@ -246,14 +253,15 @@ class ResponseWriter(WriteOnly):
     def announce_close(self) -> None:
         """Say that the connection ends behind the answer, if its head has not left yet and says otherwise."""
         if self.keep_alive and not self.taken and self.queue and self.queue[0] is self.head:
-            line = b"Connection: close\r\n"
-            self.queue[0] = self.head = self.head[:-2] + line + b"\r\n"
-            self.put += len(line)
+            head = without(self.head, CONNECTION)[:-2] + b"Connection: close\r\n\r\n"
+            self.put += len(head) - len(self.head)
+            self.queue[0] = self.head = head
             self.keep_alive = False
 
-    def abandon(self, reason: str) -> None:
-        """The answer can't be completed: it is cut off where it is, however it is framed."""
-        self._exchange.failure = RuntimeError(reason)
+    def abandon(self, status: int, reason: str) -> None:
+        """The answer can't be completed: it is cut off where it is, however it is framed, and where nothing has left
+        yet `status` takes its place."""
+        self._exchange.failure, self._exchange.fault = RuntimeError(reason), status
 
     def release(self) -> None:
         """Let go of the exchange, which refers to this: so neither has to be found by a collection."""

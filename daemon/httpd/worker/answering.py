@@ -59,16 +59,17 @@ class AnsweringConnection(Connection):
             self._log_handler(exchange, complete=True)
             self._exchange = None
             return
-        begun = writer.taken or writer.flushed  # a quick handler fails before the loop has seen its flush()
+        waits = self._talk is not None and self._talk.sender.left > 0  # some of it, for a socket that was full
+        begun = waits or writer.taken or writer.flushed  # a quick handler fails before the loop has seen its flush()
         if not begun and (exchange.failure is not None or not writer.status):
             self._answer_instead(exchange)
             return
         whole = self._judge(exchange)
-        if whole and not writer.taken and self._answer_at_once(exchange):
+        if whole and not waits and not writer.taken and self._answer_at_once(exchange):
             return
         if writer.queue:
             self.forward(exchange)
-        elif not self._general().sender.left:
+        elif not waits:
             self._complete(exchange)
 
     def _judge(self, exchange: Exchange) -> bool:

@@ -319,8 +319,9 @@ class Scripts:
             due = min(due, fresh[0].read_at)
         return _NEVER if due == _NEVER else max(0.0, due - now)
 
-    def look(self, now: float) -> None:
-        """Deadlines, and output that has waited for long enough."""
+    def look(self, now: float) -> bool:
+        """Deadlines, and output that has waited for long enough.  Whether a run is over by that."""
+        before = len(self.active)
         while self._fresh and now >= self._fresh[0].read_at:
             self._fresh.popleft().attend()
         held, self.held = self.held, []
@@ -339,6 +340,7 @@ class Scripts:
                     run.fail(500, "a defect of the server")
                     self.active.discard(run)
             self._next_look = now + _TICK if self.active else _NEVER
+        return len(self.active) < before
 
     def close_in_child(self) -> None:
         """This process was forked off the worker: the doors are not its own."""

@@ -88,7 +88,7 @@ class Loop:
             self._resume(now)
         if self._context.scripts is not None:
             try:
-                self._context.scripts.look(now)
+                busy = self._context.scripts.look(now) or busy
             except Exception as error:
                 self._context.errors.error("defect while looking after scripts", exception=error)
         if now >= self._next_sweep:

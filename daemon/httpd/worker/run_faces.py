@@ -83,6 +83,7 @@ class Run(Protocol):
 
     mount: ScriptMount
     found: Found
+    output: Any  # a ScriptOutput
     pid: int
 
     @property
@@ -99,7 +100,5 @@ class Run(Protocol):
     def fail(self, status: int, reason: str) -> None: ...
 
     def redirect(self, target: bytes) -> None: ...
-
-    def pause(self) -> None: ...
 
     def settle(self) -> None: ...

@@ -161,10 +161,6 @@ class ScriptRun:
         self._started = self._started or self.scripts.context.now
         self._progress()
 
-    def pause(self) -> None:
-        """The client has to take some of the answer first."""
-        self.output.pause()
-
     def set(self) -> None:
         """The client has taken much of what waited for it."""
         if self.output.resume():
@@ -173,6 +169,8 @@ class ScriptRun:
     def output_ended(self) -> None:
         """There will be no more."""
         if self._answer.sink is None:
+            if not self.gone and not self._stopped:  # now its end is to be told
+                self.word_by = min(self.word_by, self.scripts.context.now + _LINGER)
             self.settle()
             return
         if not self._answer.has_head:

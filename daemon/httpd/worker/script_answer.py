@@ -60,7 +60,7 @@ class ScriptAnswer:
     def sent(self) -> int:
         """The status that is on its way to the client; 0: none is, another one can be sent yet."""
         writer = self.sink.wfile if self.sink is not None else None
-        return writer.status if writer is not None and (writer.taken or writer.flushed) else 0
+        return writer.status if writer is not None and writer.begun else 0
 
     @property
     def holds(self) -> bool:
@@ -117,15 +117,18 @@ class ScriptAnswer:
     def release(self) -> None:
         """Send what is there."""
         sink = self.sink
-        if sink is None or (not self.begun and not self._begin(None)):
+        over = self._chunks is not None and self._chunks.done
+        if sink is None or (not self.begun and not (self.finish() if over else self._begin(None))):
             return
         sink.owner.forward(sink)
-        if self.sink is sink and sink.wfile.complete:
+        if self.sink is not sink:
+            return
+        if over or sink.wfile.complete:
             self.whole = True
             self._run.answered()
-        elif self.sink is sink and sink.wfile.queued > _ROOM:
+        elif sink.wfile.queued > _ROOM:
             sink.room = self._run  # of which `set` is asked
-            self._run.pause()
+            self._run.output.pause()
 
     def finish(self) -> bool:
         """The output, which has a head, is over; False: it is no answer, and was refused."""

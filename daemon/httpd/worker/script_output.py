@@ -121,4 +121,4 @@ class ScriptOutput:
             if not self.paused:
                 self._context.forget(self._fd)
             os.close(self._fd)
-            self._fd = -1
+            self._fd, self.paused = -1, False

@@ -172,6 +172,7 @@ def test_a_script_that_closes_its_output_and_goes_on_is_ended(
 
 
 CHUNKS = "printf 'Content-Type: a/b\\nTransfer-Encoding: chunked\\n\\n5\\r\\nhello\\r\\n'; "
+LAST = "printf '0\\r\\n\\r\\n'; "
 
 
 def test_a_body_in_chunks_is_put_together(root: Path) -> None:
@@ -198,7 +199,10 @@ LENGTH = "printf 'Content-Type: a/b\\nContent-Length: 5\\n\\nwhole'; "
 
 @pytest.mark.parametrize(
     ("method", "script", "body"),
-    [("HEAD", FINE, b""), ("GET", LENGTH, b"whole"), ("GET", "printf 'Status: 204 No Content\\n\\n'; ", b"")],
+    [
+        ("HEAD", FINE, b""), ("GET", LENGTH, b"whole"), ("GET", CHUNKS + LAST, b"hello"),
+        ("GET", "printf 'Status: 204 No Content\\n\\n'; ", b""),
+    ],
 )
 def test_a_script_that_goes_on_writing_behind_its_answer_is_ended(
     root: Path, monkeypatch: pytest.MonkeyPatch, method: str, script: str, body: bytes

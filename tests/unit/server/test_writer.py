@@ -99,6 +99,17 @@ CASES: dict[str, tuple[list[bytes], dict[str, Any], bytes, bool]] = {
     "HEAD in 1.0": ([H10 + END, b"1"], {"command": "HEAD"}, H10 + END, False),
     "204": ([b"HTTP/1.1 204 No Content\r\n\r\n", b"x"], {}, b"HTTP/1.1 204 No Content\r\n\r\n", True),
     "204 in chunks": ([b"HTTP/1.1 204 X\r\n" + CHUNKED + END, b"0\r\n\r\n"], {}, b"HTTP/1.1 204 X\r\n" + END, True),
+    "closed and kept alive by the handler": (
+        [H11 + LEN5 + b"Connection: close, keep-alive\r\n" + END, b"12345"], {},
+        H11 + LEN5 + b"Connection: close, keep-alive\r\n" + END + b"12345", False,
+    ),
+    "closed by a second line": (
+        [H11 + LEN5 + KEEP + CLOSE + END, b"12345"], {}, H11 + LEN5 + KEEP + CLOSE + END + b"12345", False,
+    ),
+    "interim answers for a 1.0 client": (
+        [b"HTTP/1.1 103 Hints\r\n\r\n" + H11 + LEN5 + END + b"12345"], {"minor": 0, "keep_alive": False},
+        H11 + LEN5 + CLOSE + END + b"12345", False,
+    ),
     "kept alive by the handler alone": ([H11 + LEN5 + KEEP + END, b"12345"], {"keep_alive": False},
                                         H11 + LEN5 + CLOSE + END + b"12345", False),
     "kept alive by the handler, for a 1.0 client that is not": (
@@ -197,6 +208,18 @@ def test_fields_of_the_configuration() -> None:
     mount.extra_fields = (1,)
     assert wrote(H11 + LEN5 + END, mount=mount)[0] == H11 + LEN5 + b"X-Extra: 1\r\n" + END
     assert wrote(H11 + b"x-extra: 2\r\n" + LEN5 + END, mount=mount)[0] == H11 + b"x-extra: 2\r\n" + LEN5 + END
+
+
+@pytest.mark.parametrize("said", [b"", KEEP])
+@pytest.mark.parametrize("minor", [0, 1])
+def test_a_close_that_is_announced_late(said: bytes, minor: int) -> None:
+    """As when the worker begins to drain: nothing in the head says the contrary."""
+    writer = ResponseWriter(Owner(minor=minor))
+    writer.write(H11 + LEN5 + said + END + b"12345")
+    assert writer.keep_alive
+    writer.announce_close()
+    assert b"".join(part for part in writer.queue if isinstance(part, bytes)) == H11 + LEN5 + CLOSE + END + b"12345"
+    assert (writer.keep_alive, writer.put) == (False, len(H11 + LEN5 + CLOSE + END) + 5)
 
 
 def test_sizes_are_of_the_body() -> None:

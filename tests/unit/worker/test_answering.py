@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import struct
@@ -206,6 +207,75 @@ def test_what_was_flushed_is_sent_whatever_comes_behind_it(make: Make, pieces: t
     assert not world.context.connections
     assert sum("a handler raised" in line for line in world.errors) == 1
     assert world.logged[0].startswith("GET /x HTTP/1.1 200 ")
+
+
+def fill(fd: int) -> int:
+    """Write until there is no more room; how much that was."""
+    written = 0
+    for size in (1000, 1):
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                written += os.write(fd, b"-" * size)
+    return written
+
+
+@pytest.mark.parametrize(
+    ("pieces", "ends"),
+    [
+        ((OK,), b"\r\n\r\nok"), ((FLUSHED, b"part"), b"\r\n\r\n4\r\npart\r\n0\r\n\r\n"),
+        ((b"HTTP/1.1 204 None\r\n\r\n",), b" 204 None\r\n\r\n"),
+    ],
+    ids=["length", "chunks", "no content"],
+)  # fmt: skip
+def test_an_answer_that_waits_as_a_whole_is_not_lost_when_its_handler_returns(
+    make: Make, pieces: tuple[bytes, ...], ends: bytes
+) -> None:
+    """Not a byte of it went out, as the socket was full of answers before: the next one is not to take its place."""
+    junk: list[int] = []
+
+    def call(exchange: Exchange, *arguments: Any) -> None:
+        if not junk:
+            connection: Any = exchange.owner
+            junk.append(fill(connection._fd))
+            for piece in pieces:
+                exchange.wfile.write(piece)
+            connection.forward(exchange)  # as the loop does when it is told of a flush
+        else:
+            exchange.wfile.write(OK)
+        exchange.close_connection = False
+
+    world = make(call)
+    client = world.client(GET)
+    world.run()
+    client.send(GET)
+    assert len(client.recv(junk[0], socket.MSG_WAITALL)) == junk[0]
+    world.turn()
+    world.run()
+    found = client.recv(10_000)
+    first, _, second = found.partition(ends)
+    assert found.startswith(b"HTTP/1.1 20") and b"\r\n\r\n" not in first
+    assert second.startswith(b"HTTP/1.1 200 ") and second.endswith(b"\r\n\r\nok")
+
+
+@pytest.mark.parametrize("flush", [False, True])
+def test_one_that_fails_while_all_of_it_waits_is_cut_off(make: Make, flush: bool) -> None:
+    junk: list[int] = []
+
+    def call(exchange: Exchange, *arguments: Any) -> None:
+        connection: Any = exchange.owner
+        junk.append(fill(connection._fd))
+        exchange.wfile.write(CUT)
+        if flush:
+            exchange.wfile.flush()
+        connection.forward(exchange)
+        raise RuntimeError("behind a part")
+
+    world = make(call)
+    client = world.client(GET)
+    world.run()
+    assert len(client.recv(junk[0], socket.MSG_WAITALL)) == junk[0]
+    assert _rest(world, client).endswith(b"\r\n\r\n12345")
+    assert not [line for line in world.errors if "defect" in line]
 
 
 @pytest.mark.parametrize(("data", "flush"), [(OK, False), (CUT, False), (b"", True), (b"HTTP/1.1 200 OK\r\n", True)])

@@ -87,6 +87,38 @@ def test_not_a_word_behind_the_answer(told: Told) -> None:
     assert told.what == [(10.0 + WORD, "silent")]
 
 
+def test_not_a_word_behind_output_that_goes_on_behind_the_answer(told: Told) -> None:
+    """The answer was over before the output was: it is the end of that behind which the process' end is told."""
+    run = told.run
+    os.write(run.output.child_fd, b"Content-Length: 4\n" + HEAD + b"whole")
+    run.output.read()
+    told.world.context.now += 1
+    told.world.scripts.look(told.world.context.now)
+    assert run.state is State.ANSWERED and run.output.open
+    run.started(PID)
+    told.pass_time(10.0)
+    assert told.what == []
+    run.close_child_fds()
+    run.output.read()
+    told.pass_time(10.0)
+    assert told.what == [(11.0 + WORD, "silent")]
+
+
+def test_what_comes_behind_the_answer_is_dropped_and_gives_no_time(told: Told) -> None:
+    run = told.run
+    run.started(PID)
+    os.write(run.output.child_fd, b"Content-Length: 4\n" + HEAD + b"whole")
+    run.output.read()
+    told.world.context.now += 1
+    told.world.scripts.look(told.world.context.now)
+    for _ in range(int(TIMEOUT) + 1):
+        os.write(run.output.child_fd, b"more")
+        run.output.read()
+        told.pass_time(1.0)
+    assert [what for _, what in told.what] == ["stop"]
+    run.ended(PID, "killed by SIGTERM")
+
+
 def test_a_start_that_is_told_behind_the_answer_is_not_its_end(told: Told) -> None:
     told.answer()
     told.run.started(PID)

@@ -177,6 +177,38 @@ def test_while_it_is_paused_nothing_is_read(world: World, attended: bool) -> Non
     world.end()
     assert (world.turn(), world.got, world.handlers) == (0, got, {})
     assert world.output.paused
+    world.output.close()
+    assert not world.output.paused  # what waits for it to go on would wait for ever
+
+
+def test_behind_the_answer_some_is_dropped_and_no_more(world: World) -> None:
+    world.output.drop()
+    for _ in range(MOST // READ):
+        world.write(b"x" * READ)
+        world.output.read()
+    assert (world.got, world.said, world.output.open) == (b"", [], True)
+    world.write(b"x")
+    world.output.read()
+    assert (world.got, world.said, world.output.open) == (b"", ["ended"], False)
+
+
+def test_so_is_its_end(world: World) -> None:
+    world.output.drop()
+    world.write(b"x")
+    world.end()
+    world.output.read()
+    assert (world.got, world.said, world.output.open) == (b"", ["ended"], False)
+
+
+@pytest.mark.parametrize("attended", [True, False])
+def test_when_it_goes_on(world: World, attended: bool) -> None:
+    world.write(b"one")
+    if attended:
+        world.output.attend()
+        world.turn()
+    world.output.pause()
+    world.write(b"two")
+    world.end()
     assert world.output.resume()
     assert not world.output.paused
     assert world.turn() == 1
