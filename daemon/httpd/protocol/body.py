@@ -38,7 +38,8 @@ FORBIDDEN_TRAILERS = frozenset((
 ))  # fmt: skip
 
 _LINE_END = re.compile(rb"[\r\n]")
-_PLAIN_SIZE = re.compile(rb"([0-9A-Fa-f]{1,16})\r\n")
+_DIGITS = 16  # of a size
+_PLAIN_SIZE = re.compile(rb"([0-9A-Fa-f]{1,%d})\r\n" % _DIGITS)
 
 
 def chunk(data: bytes) -> bytes:
@@ -132,7 +133,7 @@ class ChunkedReader:
     # Steps: each takes at least one byte of `data` from `position` on, and returns the position behind it.
 
     def _size_line(self, data: bytes, position: int) -> int:
-        if not self._held and (behind := self._many(data, position)) > position:
+        if not self._held and self._limit_line >= _DIGITS and (behind := self._many(data, position)) > position:
             return behind
         return self._line(data, position, self._limit_line, 400, "chunk line too long")
 

@@ -144,3 +144,13 @@ def test_writer() -> None:
     assert chunk(b"x" * 255).startswith(b"ff\r\nx")
     assert chunk(b"") == b""  # b"0\r\n\r\n" would end the body
     assert outcome(ChunkedReader(10), [chunk(b"hello") + LAST_CHUNK]) == (b"hello", True, [], b"")
+
+
+@pytest.mark.parametrize("way", ["whole", "bytes"])
+def test_a_line_that_is_shorter_than_a_size_may_be_long(way: str) -> None:
+    """A limit below the 16 digits of a size holds for whole chunks, too."""
+    wire = b"01\r\nx\r\n"
+    reader = ChunkedReader(10, limit_line=1)
+    with pytest.raises(ProtocolError, match="400 chunk line too long"):
+        for part in [wire] if way == "whole" else [wire[at : at + 1] for at in range(len(wire))]:
+            reader.feed(part)
