@@ -25,7 +25,7 @@ _SCRIPTS = SCRIPTS | {
     "controls": r"i=0; while [ $i -lt 40 ]; do printf 'X-%d: %0500d\n' $i 0; i=$((i+1)); done; "
                 rf"{HEAD}; head -c 8192 /dev/zero | tr '\0' '\001'",
     "letters": rf"{HEAD}; printf '\303\251 \342\202\254\n'",
-    "prose": r"printf 'Content-Type: a/b\nonce upon\n\n'; exec head -c 20000 /dev/zero",
+    "prose": r"printf 'Content-Type: a/b\nonce upon\n\n'",
     "redirects": r"printf 'Location: /s/plain\n\n'",
     "says": rf"{HEAD}; echo $REQUEST_METHOD $CONTENT_LENGTH $HTTP_HOST $REQUEST_URI",
 }  # fmt: skip
@@ -120,7 +120,7 @@ def test_output_that_is_no_answer_is_shown(server: Daemon) -> None:
     assert "\noutput\n    hello\n" in server.ctl("cgi-test", "/s/no_head").stderr
     code, report = probed(server, "/s/prose")
     assert report["failure"].endswith("not a header line: 'once upon'; it begins with 'Content-Type: a/b'")
-    assert len(report["output"]) == 8192 and report["cut"] == ["output"]
+    assert report["output"].startswith("Content-Type: a/b\nonce upon\n")
     assert probed(server, "/s/plain")[1]["output"] == ""
 
 

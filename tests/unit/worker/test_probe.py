@@ -268,3 +268,17 @@ def test_without_descriptors_there_is_an_answer(
     assert descriptors() == before
     assert not world.scripts.active
     assert world.reports == []
+
+
+@pytest.mark.parametrize(
+    ("output", "shown", "cut"),
+    [
+        (b"no head", "no head", []), (b"no head\n\nTraceback\xff", "no head\n\nTraceback\\xff", []),
+        (b"no head\n\n" + b"x" * 20_000, "no head\n\n" + "x" * 8183, ["output"]), (HEAD + b"hello", "", []),
+        (b"Location: /a\n\n", "", []),
+    ],
+    ids=["cut short", "no head", "long", "an answer", "a redirect"],
+)  # fmt: skip
+def test_output_that_is_no_answer(world: Scripted, output: bytes, shown: str, cut: list[str]) -> None:
+    report = world.end(output)
+    assert (report["output"], report["cut"]) == (shown, cut)
