@@ -19,7 +19,8 @@ import re
 from dataclasses import dataclass, field
 
 from httpd.cgi.meta import HOP_BY_HOP
-from httpd.protocol.messages import REASONS
+from httpd.protocol.body import ChunkedReader
+from httpd.protocol.messages import REASONS, ProtocolError
 
 _BLANK = re.compile(rb"(?:\A|\n)\r?\n")
 _BEGINNING = re.compile(rb"(?:(?:\A|\n)\r|\n)\Z")
@@ -31,6 +32,7 @@ _LOCAL = re.compile(rb"/(?!/)")
 _DROPPED = HOP_BY_HOP | {b"date", b"server"}
 _ONCE = frozenset((b"status", b"content-type", b"location", b"content-length", b"transfer-encoding"))
 _HEADS, _SHORT = 256, 1024  # heads that are remembered, and bytes that one may have for it
+_ENDLESS = 1 << 62  # bytes of a body: who passes it on counts what it is
 _SHOWN = 200  # bytes of a bad answer that are shown
 
 
@@ -105,6 +107,29 @@ class HeadReader:
     def first_line(self) -> str:
         """What the output begins with, to be shown."""
         return ascii(self._data.split(b"\n", 1)[0].removesuffix(b"\r")[:_SHOWN].decode("latin-1"))
+
+
+class Chunks:
+    """Puts a body together that a script has cut into chunks."""
+
+    __slots__ = ("_reader",)
+
+    def __init__(self) -> None:
+        self._reader = ChunkedReader(_ENDLESS)
+
+    @property
+    def done(self) -> bool:
+        """Whether the last one has come; what comes behind it is dropped."""
+        return self._reader.done
+
+    def feed(self, data: bytes) -> bytes:
+        """The content in `data`.  Raises BadOutput."""
+        try:
+            pieces = self._reader.feed(data)
+        except ProtocolError as error:
+            raise BadOutput(f"its body is not in chunks, as its Transfer-Encoding says: {error.reason}") from None
+        self._reader.rest = b""
+        return b"".join(pieces)
 
 
 def _parsed(block: bytes) -> Head:

@@ -24,11 +24,10 @@ import time
 from typing import IO, Any
 
 from httpd.cgi import meta
-from httpd.cgi.answer import BadOutput, Head, HeadReader, is_nph
+from httpd.cgi.answer import BadOutput, Chunks, Head, HeadReader, is_nph
 from httpd.cgi.process import explain
 from httpd.cgi.stderr import Stderr
-from httpd.protocol.body import ChunkedReader
-from httpd.protocol.messages import ProtocolError, Request
+from httpd.protocol.messages import Request
 from httpd.server import run_process
 from httpd.server.run_ends import Failed, body_file, cut_off, read_body
 from httpd.system import privileges
@@ -155,7 +154,7 @@ class _Run:
         self._nph = is_nph(script.rpartition("/")[2].encode("latin-1", "replace"))
         self._beginning: bytes | None = b""  # of an answer that says its status by itself; None: it is logged
         self._left: int | None = None  # bytes of the body that were promised
-        self._chunks: ChunkedReader | None = None
+        self._chunks: Chunks | None = None
         self._complete = False  # the client has all of the answer
         self._behind = 0  # bytes that came behind it
         self._local = b""
@@ -259,7 +258,10 @@ class _Run:
             self._send_head(self._reader.head)
             data = self._reader.rest
         if self._chunks is not None:
-            data = self._unchunked(self._chunks, data)
+            try:
+                data = self._chunks.feed(data)
+            except BadOutput as error:
+                raise Failed(502, error.reason) from None
         if self._left is not None:
             data = data[: self._left]
             self._left -= len(data)
@@ -268,17 +270,9 @@ class _Run:
         last = self._chunks is not None and self._chunks.done
         self._complete = self._left == 0 or last or self._handler.command == "HEAD"
 
-    def _unchunked(self, chunks: ChunkedReader, data: bytes) -> bytes:
-        try:
-            pieces = chunks.feed(data)
-        except ProtocolError as error:
-            raise Failed(502, f"its body is not in chunks, as its Transfer-Encoding says: {error.reason}") from None
-        chunks.rest = b""
-        return b"".join(pieces)
-
     def _send_head(self, head: Head) -> None:
         handler = self._handler
-        self._chunks = ChunkedReader(sys.maxsize) if head.chunked else None
+        self._chunks = Chunks() if head.chunked else None
         handler._cgi_begun = True
         handler.send_response(head.status, head.reason.decode("latin-1"))
         for name, value in head.fields:

@@ -24,12 +24,25 @@ def lend(fd: int) -> int:
     return fd
 
 
+def lent_pipe() -> tuple[int, int]:
+    """A pipe for what a program of another user writes: our end, which never waits, and its own.  Raises OSError."""
+    ours, theirs = os.pipe()
+    lend(theirs)
+    os.set_blocking(ours, False)
+    return ours, theirs
+
+
+def reset_at_close(sock: socket.socket) -> None:
+    """Have its connection end by a reset when it is closed.  Raises OSError."""
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+
+
 def reset(sock: socket.socket) -> None:
     """Reset the connection of a socket now, whoever has it open under this number: what is done with it later does
     nothing.  Raises OSError."""
     one, other = socket.socketpair()
     with one, other:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+        reset_at_close(sock)
         os.dup2(one.fileno(), sock.fileno(), inheritable=False)
 
 

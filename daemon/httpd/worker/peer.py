@@ -20,10 +20,10 @@ import contextlib
 import os
 import re
 import socket
-import struct
 from collections.abc import Callable
 
 from httpd.protocol.receiver import Phase
+from httpd.system.descriptors import reset_at_close
 from httpd.system.pending import output_queued
 from httpd.system.poller import IN
 from httpd.worker.context import Context
@@ -34,7 +34,6 @@ LINGER = 2.0  # seconds without input
 _CROWD = 64  # answers on their way
 _UNSENT = 128 * 1024  # bytes of each further one that are sent in a round, and that the kernel may hold unsent
 _NOTSENT_LOWAT = getattr(socket, "TCP_NOTSENT_LOWAT", None)
-_RESET = struct.pack("ii", 1, 0)  # SO_LINGER: on, 0 seconds
 
 
 class Peer:
@@ -126,7 +125,7 @@ class Peer:
     def _reset(self) -> None:
         """Close by RST: else the kernel would keep what the client does not take for as long as the client likes."""
         with contextlib.suppress(OSError):  # some systems refuse it when the peer is gone
-            self._socket().setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+            reset_at_close(self._socket())
         self.close()
 
     def sweep(self, now: float) -> None:

@@ -9,9 +9,7 @@ Rules:
 
 from __future__ import annotations
 
-from httpd.cgi.answer import BadOutput, Head, HeadReader, is_nph
-from httpd.protocol.body import ChunkedReader
-from httpd.protocol.messages import ProtocolError
+from httpd.cgi.answer import BadOutput, Chunks, Head, HeadReader, is_nph
 from httpd.protocol.writer import OPEN
 from httpd.server.heads import BadAnswer
 from httpd.worker.run_faces import Run, Sink
@@ -20,7 +18,6 @@ _ROOM = 256 * 1024  # bytes that wait for the client above which the script wait
 _HOLD = 0.003  # seconds that the beginning of an answer is held for the rest of it
 _HELD = 128 * 1024  # bytes above which it is not
 _SHOWN = 200  # bytes of a bad answer that are shown
-_ENDLESS = 1 << 62  # bytes: what is counted is the answer, by limits.output
 _NEVER = float("inf")
 
 
@@ -37,7 +34,7 @@ class ScriptAnswer:
         self.reader = HeadReader(limit)
         self._nph = is_nph(run.found.file.rpartition(b"/")[2])
         self._head: Head | None = None
-        self._chunks: ChunkedReader | None = None
+        self._chunks: Chunks | None = None
         self._pieces: list[bytes] = []
         self._output = 0
         self._first = b""  # of one whose answer is not ours
@@ -84,14 +81,13 @@ class ScriptAnswer:
                 self._run.redirect(self._head.local)
                 return False
             if self._head.chunked:
-                self._chunks = ChunkedReader(_ENDLESS)
+                self._chunks = Chunks()
         if self._chunks is not None:
             try:
-                data = b"".join(self._chunks.feed(data))
-            except ProtocolError as error:
-                self._run.fail(502, f"its body is not in chunks, as its Transfer-Encoding says: {error.reason}")
+                data = self._chunks.feed(data)
+            except BadOutput as error:
+                self._run.fail(502, error.reason)
                 return False
-            self._chunks.rest = b""
         self._output += len(data)
         limit = self._run.mount.mount.limits.output
         if limit and self._output > limit:

@@ -14,7 +14,7 @@ from __future__ import annotations
 import os
 from typing import Protocol
 
-from httpd.system.descriptors import lend
+from httpd.system.descriptors import lent_pipe
 from httpd.system.poller import END, HUP, IN
 from httpd.worker.context import Context
 
@@ -43,9 +43,7 @@ class ScriptOutput:
     def __init__(self, context: Context, taker: Taker) -> None:
         self._context = context
         self._taker = taker
-        self._fd, self.child_fd = os.pipe()
-        lend(self.child_fd)
-        os.set_blocking(self._fd, False)
+        self._fd, self.child_fd = lent_pipe()
         self.paused = False
         self._behind = -1  # bytes that may come behind the answer; -1: it is not over
         self.read_at = context.now + _WAIT  # when to read on, if its end is not closed by then; monotonic seconds

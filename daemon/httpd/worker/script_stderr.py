@@ -14,7 +14,7 @@ from __future__ import annotations
 import os
 
 from httpd.cgi.stderr import Stderr
-from httpd.system.descriptors import lend
+from httpd.system.descriptors import lent_pipe
 from httpd.system.poller import IN
 from httpd.worker.context import Context
 from httpd.worker.run_faces import Run
@@ -54,9 +54,7 @@ class ScriptStderr:
         self._text = Stderr()
         self._lines: list[bytes] = []  # that are not logged yet
         self._watched = False
-        self._fd, self.child_fd = os.pipe()
-        lend(self.child_fd)
-        os.set_blocking(self._fd, False)
+        self._fd, self.child_fd = lent_pipe()
 
     @property
     def open(self) -> bool:

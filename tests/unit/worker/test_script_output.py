@@ -164,13 +164,17 @@ def test_all_that_is_there(world: World) -> None:
 # The client's time
 
 
-@pytest.mark.parametrize("attended", [True, False])
-def test_while_it_is_paused_nothing_is_read(world: World, attended: bool) -> None:
+def pause_behind_one(world: World, *, attended: bool) -> None:
     world.write(b"one")
     if attended:
         world.output.attend()
         world.turn()
     world.output.pause()
+
+
+@pytest.mark.parametrize("attended", [True, False])
+def test_while_it_is_paused_nothing_is_read(world: World, attended: bool) -> None:
+    pause_behind_one(world, attended=attended)
     world.output.pause()
     got = world.got
     world.write(b"two")
@@ -202,11 +206,7 @@ def test_so_is_its_end(world: World) -> None:
 
 @pytest.mark.parametrize("attended", [True, False])
 def test_when_it_goes_on(world: World, attended: bool) -> None:
-    world.write(b"one")
-    if attended:
-        world.output.attend()
-        world.turn()
-    world.output.pause()
+    pause_behind_one(world, attended=attended)
     world.write(b"two")
     world.end()
     assert world.output.resume()
